@@ -1,0 +1,252 @@
+//! A job's record: one packed string, written by Rust at enqueue and changed by scripts. Guards that both read it alike.
+//!
+//! Layout (little endian): 70 bytes of header; then kind, tenant, queue, resource, allowance (a length byte each);
+//! then meta, args, result, error (lengths in the header); then the events. `prelude.lua` holds the same layout.
+
+use bytes::Bytes;
+
+use super::{Event, EventWord, JobId, NewJob, Place, Priority, Retry, UnixMs};
+
+/// Size of the header.
+pub const HEADER_BYTES: usize = 70;
+const VERSION: u8 = 1;
+const FLAG_CANCEL: u8 = 1;
+const FLAG_ONCE_OPEN: u8 = 4;
+const FLAG_LOCKED: u8 = 8;
+const FLAG_SEALED: u8 = 16;
+const FLAG_NOTIFY: u8 = 32;
+
+/// What holds a blocked job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlockedBy {
+    /// Nothing.
+    Nothing,
+    /// Another job holds its resource.
+    Resource,
+}
+
+/// The bytes are no record of this version.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("a job's record cannot be read: {0}")]
+pub struct BadRecord(&'static str);
+
+/// A record, read.
+#[derive(Debug, Clone)]
+pub struct JobRecord {
+    /// The job.
+    pub id: JobId,
+    /// Where it is.
+    pub place: Place,
+    /// Its order among ready jobs.
+    pub priority: Priority,
+    /// A cancel was asked for while it ran.
+    pub cancel_requested: bool,
+    /// A `Once` step is begun and not ended.
+    pub once_open: bool,
+    /// It holds its resource.
+    pub holds_resource: bool,
+    /// A cancel comes too late.
+    pub sealed: bool,
+    /// What holds it, if blocked.
+    pub blocked_by: BlockedBy,
+    /// Attempts begun.
+    pub attempt: u16,
+    /// Retry rule.
+    pub retry: Retry,
+    /// When it was taken in, ms.
+    pub created_at: UnixMs,
+    /// When it may start, ms.
+    pub run_at: UnixMs,
+    /// When its first attempt began, ms; 0 never.
+    pub started_at: UnixMs,
+    /// When it became final, ms; 0 not yet.
+    pub finished_at: UnixMs,
+    /// The fence of its last claim.
+    pub fence: u64,
+    /// Rises with each change.
+    pub seq: u32,
+    /// Kind.
+    pub kind: String,
+    /// Tenant.
+    pub tenant: String,
+    /// Queue.
+    pub queue: String,
+    /// Resource, may be empty.
+    pub resource: String,
+    /// Meta document.
+    pub meta: Bytes,
+    /// Arguments.
+    pub args: Bytes,
+    /// Result document, empty when there is none.
+    pub result: Bytes,
+    /// Error document, empty when there is none.
+    pub error: Bytes,
+    /// History, oldest first, capped.
+    pub events: Vec<Event>,
+}
+
+/// Packs a new job; the script fills in times and place.
+#[must_use]
+pub fn pack(job: &NewJob) -> Vec<u8> {
+    let names: [&str; 5] = [
+        &job.kind,
+        &job.tenant,
+        &job.queue,
+        job.resource.as_deref().unwrap_or_default(),
+        job.allowance.as_ref().map_or("", |a| &a.name),
+    ];
+    let identity_len: usize = names.iter().map(|n| 1 + n.len().min(255)).sum();
+    let mut out = Vec::with_capacity(HEADER_BYTES + identity_len + job.meta.len() + job.args.len() + 64);
+    let flags = if job.notify { FLAG_NOTIFY } else { 0 };
+    out.extend([VERSION, Place::Scheduled as u8, job.priority as u8, flags]);
+    out.extend(0_u16.to_le_bytes());
+    out.extend(job.retry.max_attempts.to_le_bytes());
+    out.extend([0; 6 * 5 + 4]);
+    out.extend(job.retry.base_ms.to_le_bytes());
+    out.extend(job.retry.cap_ms.to_le_bytes());
+    out.extend([job.retry.jitter_percent, 0]);
+    out.extend((identity_len as u16).to_le_bytes());
+    out.extend((job.meta.len() as u32).to_le_bytes());
+    out.extend((job.args.len() as u32).to_le_bytes());
+    out.extend([0; 4 + 2 + 2]);
+    for name in names {
+        let bytes = &name.as_bytes()[..name.len().min(255)];
+        out.push(bytes.len() as u8);
+        out.extend(bytes);
+    }
+    out.extend(&job.meta[..]);
+    out.extend(&job.args[..]);
+    out
+}
+
+/// Walks over little-endian fields.
+struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl Reader<'_> {
+    fn take(&mut self, n: usize) -> Result<&[u8], BadRecord> {
+        let slice = self.bytes.get(self.at..self.at + n).ok_or(BadRecord("it is too short"))?;
+        self.at += n;
+        Ok(slice)
+    }
+
+    fn number(&mut self, n: usize) -> Result<u64, BadRecord> {
+        Ok(self.take(n)?.iter().rev().fold(0, |value, b| (value << 8) | u64::from(*b)))
+    }
+
+    fn text(&mut self, length_bytes: usize) -> Result<String, BadRecord> {
+        let n = self.number(length_bytes)? as usize;
+        Ok(String::from_utf8_lossy(self.take(n)?).into_owned())
+    }
+}
+
+impl JobRecord {
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// [`BadRecord`] when the bytes are short, or of another version.
+    pub fn parse(id: JobId, bytes: &Bytes) -> Result<Self, BadRecord> {
+        let mut r = Reader { bytes, at: 0 };
+        if r.number(1)? != u64::from(VERSION) {
+            return Err(BadRecord("it is of another version"));
+        }
+        let place = Place::from_code(r.number(1)? as u8).ok_or(BadRecord("its place is none"))?;
+        let priority = match r.number(1)? {
+            0 => Priority::Critical,
+            1 => Priority::High,
+            2 => Priority::Normal,
+            _ => Priority::Low,
+        };
+        let flags = r.number(1)? as u8;
+        let attempt = r.number(2)? as u16;
+        let max_attempts = r.number(2)? as u16;
+        let times = [r.number(6)?, r.number(6)?, r.number(6)?, r.number(6)?].map(|t| t as UnixMs);
+        let fence = r.number(6)?;
+        let seq = r.number(4)? as u32;
+        let retry = Retry {
+            base_ms: r.number(4)? as u32,
+            cap_ms: r.number(4)? as u32,
+            jitter_percent: r.number(1)? as u8,
+            max_attempts,
+        };
+        let reason = r.number(1)?;
+        let _identity_len = r.number(2)?;
+        let lengths = [r.number(4)?, r.number(4)?, r.number(4)?, r.number(2)?].map(|n| n as usize);
+        let events = r.number(2)? as usize;
+        let (kind, tenant, queue, resource) = (r.text(1)?, r.text(1)?, r.text(1)?, r.text(1)?);
+        let _allowance = r.text(1)?;
+        let mut blobs = [const { Bytes::new() }; 4];
+        for (blob, n) in blobs.iter_mut().zip(lengths) {
+            let from = r.at;
+            r.take(n)?;
+            *blob = bytes.slice(from..from + n);
+        }
+        let events = (0..events).map(|_| read_event(&mut r)).collect::<Result<_, _>>()?;
+        let [meta, args, result, error] = blobs;
+        Ok(Self {
+            id,
+            place,
+            priority,
+            cancel_requested: flags & FLAG_CANCEL != 0,
+            once_open: flags & FLAG_ONCE_OPEN != 0,
+            holds_resource: flags & FLAG_LOCKED != 0,
+            sealed: flags & FLAG_SEALED != 0,
+            blocked_by: if reason == 1 { BlockedBy::Resource } else { BlockedBy::Nothing },
+            attempt,
+            retry,
+            created_at: times[0],
+            run_at: times[1],
+            started_at: times[2],
+            finished_at: times[3],
+            fence,
+            seq,
+            kind,
+            tenant,
+            queue,
+            resource,
+            meta,
+            args,
+            result,
+            error,
+            events,
+        })
+    }
+}
+
+fn read_event(r: &mut Reader<'_>) -> Result<Event, BadRecord> {
+    let word = EventWord::from_code(r.number(1)? as u8).ok_or(BadRecord("an event has no known word"))?;
+    Ok(Event {
+        word,
+        seq: r.number(4)? as u32,
+        at: r.number(6)? as UnixMs,
+        attempt: r.number(2)? as u16,
+        note: r.text(2)?,
+    })
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packed_job_reads_back() {
+        let mut job = NewJob::new(JobId::new(0), "noop", "t-001", &b"{\"a\":1}"[..]);
+        job.resource = Some("dc:1".to_owned());
+        job.notify = true;
+        let read = JobRecord::parse(job.id.clone(), &Bytes::from(pack(&job))).unwrap();
+        assert_eq!((read.kind.as_str(), read.tenant.as_str(), read.resource.as_str()), ("noop", "t-001", "dc:1"));
+        assert_eq!((read.args, read.meta, read.retry), (job.args, job.meta, job.retry));
+    }
+
+    #[test]
+    fn a_cut_record_is_refused_not_guessed() {
+        let job = NewJob::new(JobId::new(0), "noop", "t", &b"0123456789"[..]);
+        let bytes = pack(&job);
+        for n in 0..bytes.len() {
+            assert!(JobRecord::parse(job.id.clone(), &Bytes::copy_from_slice(&bytes[..n])).is_err(), "{n}");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Taking jobs in: one script for up to 250 jobs, each accepted whole or refused whole.
+
+use redis::Value;
+
+use super::{connect::Store, error::StoreError};
+use crate::model::{Enqueued, JobId, NewJob, TicketRefusal, pack};
+
+/// Jobs in one call of the script; more gains nothing and makes others wait.
+const BATCH: usize = 250;
+
+impl Store {
+    /// Takes jobs in. Answers in the order of `jobs`; each is accepted, or refused with nothing written.
+    ///
+    /// Sending the same ids again gives the same answers. `max_live` bounds the live jobs of a shard (back-pressure).
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be reached: then it is not known what was taken in; send the same ids again.
+    pub async fn enqueue(&self, jobs: &[NewJob], max_live: u64) -> Result<Vec<Enqueued>, StoreError> {
+        let mut answers: Vec<Option<Enqueued>> = vec![None; jobs.len()];
+        for shard in 0..self.shards {
+            let mine: Vec<usize> = (0..jobs.len()).filter(|i| jobs[*i].id.shard() == shard).collect();
+            for batch in mine.chunks(BATCH) {
+                let replies = self.enqueue_batch(shard, batch.iter().map(|i| &jobs[*i]), batch.len(), max_live).await?;
+                for (at, reply) in batch.iter().zip(replies) {
+                    answers[*at] = Some(reply);
+                }
+            }
+        }
+        let lost = || StoreError::UnknownAnswer { verb: "enqueue", answer: "a job on no shard".to_owned() };
+        answers.into_iter().map(|a| a.ok_or_else(lost)).collect()
+    }
+
+    async fn enqueue_batch<'a>(
+        &self,
+        shard: u16,
+        jobs: impl Iterator<Item = &'a NewJob>,
+        count: usize,
+        max_live: u64,
+    ) -> Result<Vec<Enqueued>, StoreError> {
+        let mut cmd = self.begin(&self.scripts.enqueue, shard);
+        cmd.arg(count).arg(max_live);
+        for job in jobs {
+            check_names(job)?;
+            cmd.arg(job.id.as_str()).arg(pack(job)).arg(job.run_at.unwrap_or(0)).arg(wish(job));
+        }
+        let replies: Vec<Vec<Value>> = self.query("enqueue", cmd).await?;
+        replies.into_iter().map(read).collect()
+    }
+}
+
+fn check_names(job: &NewJob) -> Result<(), StoreError> {
+    let resource = job.resource.as_deref().unwrap_or_default();
+    let allowance = job.allowance.as_ref().map_or("", |a| a.name.as_str());
+    let names = [("kind", job.kind.as_str()), ("tenant", &job.tenant), ("queue", &job.queue), ("resource", resource), ("allowance", allowance)];
+    match names.iter().find(|(_, name)| name.len() > 255) {
+        Some((what, _)) => Err(StoreError::TooLong { what, max: 255 }),
+        None => Ok(()),
+    }
+}
+
+/// Packs what a job asks for besides being taken in; empty for most jobs.
+fn wish(job: &NewJob) -> Vec<u8> {
+    if job.idempotency.is_none() && job.allowance.is_none() && job.ticket.is_none() {
+        return Vec::new();
+    }
+    let mut out = Vec::new();
+    let mut text = |out: &mut Vec<u8>, t: &[u8]| {
+        out.push(t.len().min(255) as u8);
+        out.extend(&t[..t.len().min(255)]);
+    };
+    match &job.idempotency {
+        Some(i) => {
+            text(&mut out, i.key.as_bytes());
+            text(&mut out, &i.digest);
+            out.extend(&(i.ttl.as_millis() as u64).to_le_bytes()[..6]);
+        }
+        None => out.extend([0; 8]),
+    }
+    match &job.allowance {
+        Some(a) => {
+            text(&mut out, a.name.as_bytes());
+            out.extend(a.limit.to_le_bytes());
+            out.extend(&(a.resets_at.max(0) as u64).to_le_bytes()[..6]);
+        }
+        None => out.extend([0; 11]),
+    }
+    match &job.ticket {
+        Some(t) => {
+            for part in [&t.id, &t.digest, &t.binding] {
+                text(&mut out, part.as_bytes());
+            }
+        }
+        None => out.extend([0; 3]),
+    }
+    out
+}
+
+fn read(reply: Vec<Value>) -> Result<Enqueued, StoreError> {
+    let text = |i: usize| reply.get(i).and_then(|v| redis::from_redis_value_ref::<String>(v).ok()).unwrap_or_default();
+    let unknown = || StoreError::UnknownAnswer { verb: "enqueue", answer: text(0) };
+    let id = || text(1).parse::<JobId>().map_err(|_| unknown());
+    Ok(match text(0).as_str() {
+        "accepted" => Enqueued::Accepted(id()?),
+        "duplicate" => Enqueued::Duplicate(id()?),
+        "conflict" => Enqueued::Conflict(id()?),
+        "full" => Enqueued::Full { live: text(1).parse().unwrap_or(0) },
+        "spent" => Enqueued::AllowanceSpent { used: text(1).parse().unwrap_or(0) },
+        "ticket" => Enqueued::TicketRefused { why: ticket_refusal(&text(1)).ok_or_else(unknown)?, tries_left: text(2).parse().unwrap_or(0) },
+        _ => return Err(unknown()),
+    })
+}
+
+pub(super) fn ticket_refusal(word: &str) -> Option<TicketRefusal> {
+    Some(match word {
+        "missing" => TicketRefusal::Missing,
+        "expired" => TicketRefusal::Expired,
+        "locked" => TicketRefusal::Locked,
+        "wrong" => TicketRefusal::Wrong,
+        "other" => TicketRefusal::Other,
+        _ => return None,
+    })
+}

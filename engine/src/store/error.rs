@@ -1,0 +1,68 @@
+//! What can go wrong between the engine and its store.
+
+use crate::model::BadRecord;
+
+/// A store verb did not come through. Every verb may be sent again (E10).
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Redis could not be reached or did not answer in time.
+    #[error("the store cannot be reached: {0}")]
+    Unreachable(#[source] redis::RedisError),
+    /// Redis refused the command.
+    #[error("the store refused `{verb}`: {source}")]
+    Refused {
+        /// The verb.
+        verb: &'static str,
+        /// What Redis said.
+        source: redis::RedisError,
+    },
+    /// A script answered with a word that this version does not know.
+    #[error("the script `{verb}` answered `{answer}`, which this version does not know")]
+    UnknownAnswer {
+        /// The verb.
+        verb: &'static str,
+        /// The answer.
+        answer: String,
+    },
+    /// A record cannot be read.
+    #[error(transparent)]
+    Record(#[from] BadRecord),
+    /// The store was made with another number of shards.
+    #[error("this store was made with {recorded} shards, the configuration says {asked}; the number is fixed when a store is made")]
+    OtherShards {
+        /// What the store says.
+        recorded: u16,
+        /// What was asked for.
+        asked: u16,
+    },
+    /// A name is too long for a record.
+    #[error("{what} is longer than {max} bytes")]
+    TooLong {
+        /// Which name.
+        what: &'static str,
+        /// The limit.
+        max: usize,
+    },
+}
+
+impl StoreError {
+    /// Stable code for logs, metrics and problem+json.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "storage_unavailable",
+            Self::Refused { .. } => "storage_refused",
+            Self::UnknownAnswer { .. } | Self::Record(_) => "storage_corrupt",
+            Self::OtherShards { .. } => "storage_other_shards",
+            Self::TooLong { .. } => "invalid_argument",
+        }
+    }
+
+    pub(crate) fn of(verb: &'static str, source: redis::RedisError) -> Self {
+        if source.is_io_error() || source.is_timeout() || source.is_connection_dropped() || source.is_connection_refusal() {
+            Self::Unreachable(source)
+        } else {
+            Self::Refused { verb, source }
+        }
+    }
+}

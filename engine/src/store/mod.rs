@@ -1,0 +1,35 @@
+//! The only room that speaks Redis: one Lua script a verb, one clock, one hash tag a shard.
+//!
+//! Invariants: every change of place is one script (E2); the store's clock decides (E5); every verb may be sent
+//! again after a lost reply (E10).
+
+mod audit;
+mod claim;
+mod connect;
+mod control;
+mod deliveries;
+mod durability;
+mod enqueue;
+mod error;
+mod read;
+mod registry;
+mod scripts;
+mod settle;
+mod steps;
+mod sweep;
+mod tickets;
+mod watch;
+
+pub use audit::{AuditFinding, AuditReport};
+pub use claim::{Claim, Claimed, Renewed};
+pub use connect::{Store, StoreOptions};
+pub use control::{Cancelled, Cutoff, Edit, Edited, Resolved, Revived};
+pub use deliveries::{DeliveryAttempt, DeliveryOutcome, DeliveryView, NewDelivery, OutboxEntry};
+pub use durability::{Complaint, Durability, Severity};
+pub use error::StoreError;
+pub use read::{Cursor, JobFilter, OldestWaiting, Page, PlaceCount, WorkerSeen};
+pub use registry::{Document, Put};
+pub use settle::{Outcome, Settled, Settlement};
+pub use steps::{Begun, Ended};
+pub use tickets::Issued;
+pub use watch::{Change, Changes};

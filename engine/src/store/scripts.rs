@@ -1,0 +1,100 @@
+//! The scripts: one Lua file a verb, with one prelude. Guards that what runs is what lies in `scripts/`.
+
+/// A verb of the store.
+pub(crate) struct Script {
+    pub(crate) verb: &'static str,
+    pub(crate) text: String,
+    pub(crate) sha: String,
+}
+
+const PRELUDE: &str = include_str!("scripts/prelude.lua");
+const DUE: &str = include_str!("scripts/due.lua");
+const LEAD: &str = include_str!("scripts/lead.lua");
+const TICKET: &str = include_str!("scripts/ticket.lua");
+const DELIVERY: &str = include_str!("scripts/delivery.lua");
+
+macro_rules! verbs {
+    ($($name:ident: $($part:ident)*;)*) => {
+        /// All scripts, made once.
+        pub(crate) struct Scripts { $(pub(crate) $name: Script,)* }
+
+        impl Scripts {
+            pub(crate) fn new() -> Self {
+                Self { $($name: Script::new(stringify!($name), &[PRELUDE, $($part,)* include_str!(concat!("scripts/", stringify!($name), ".lua"))]),)* }
+            }
+
+            pub(crate) fn all(&self) -> Vec<&Script> { vec![$(&self.$name,)*] }
+        }
+    };
+}
+
+verbs! {
+    enqueue: TICKET;
+    claim: DUE;
+    settle: ;
+    renew: ;
+    promote: DUE;
+    rescue: ;
+    prune: ;
+    cancel: LEAD;
+    edit: LEAD TICKET;
+    revive: ;
+    resolve: ;
+    step_begin: ;
+    step_end: ;
+    progress: ;
+    ticket_issue: ;
+    registry_put: ;
+    outbox_route: DELIVERY;
+    delivery_claim: DELIVERY;
+    delivery_settle: DELIVERY;
+    delivery_replay: DELIVERY;
+    heartbeat: ;
+}
+
+impl Script {
+    fn new(verb: &'static str, parts: &[&str]) -> Self {
+        let text = parts.join("\n");
+        let sha = redis::Script::new(&text).get_hash().to_owned();
+        Self { verb, text, sha }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{EventWord, Place};
+
+    /// `KEYS[n]` and `ARGV[n]` with a number stand only in lines that give them names.
+    #[test]
+    fn positions_are_named_where_they_are_read() {
+        for script in Scripts::new().all() {
+            for line in script.text.lines().filter(|l| !l.trim_start().starts_with("--")) {
+                let positional = line.contains("KEYS[") || line.contains("ARGV[");
+                assert!(!positional || line.contains("= "), "{}: {line}", script.verb);
+            }
+        }
+    }
+
+    #[test]
+    fn scripts_stay_short_and_never_scan() {
+        for script in Scripts::new().all() {
+            let own = script.text.lines().count() - PRELUDE.lines().count();
+            assert!(own <= 110, "{} has {own} lines", script.verb);
+            for word in ["'KEYS'", "'SCAN'", "SMEMBERS", "cjson", "while true"] {
+                assert!(!script.text.contains(word), "{} contains {word}", script.verb);
+            }
+        }
+    }
+
+    #[test]
+    fn places_and_events_have_the_numbers_of_the_prelude() {
+        for place in Place::ALL {
+            assert!(PRELUDE.contains(&format!("'{}'", place.as_str())), "{place}");
+        }
+        for code in 1..=17 {
+            let word = EventWord::from_code(code).map_or("", EventWord::as_str);
+            assert!(PRELUDE.contains(&format!("{word} = {code}")), "{word}");
+        }
+    }
+}

@@ -1,0 +1,19 @@
+-- Ends a delivery attempt. KEYS prefix. ARGV time, endpoint, id, outcome (delivered | retry | exhausted), next_at, log, keep_ms.
+-- Reply: 'ok' | 'gone'. The log keeps the last 20 attempts; an ended delivery is kept `keep_ms` for the delivery list.
+local endpoint, id, outcome, next_at, log, keep = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7])
+local key = delivery_key(endpoint, id)
+if redis.call('EXISTS', key) == 0 then return 'gone' end
+local before = redis.call('HGET', key, 'state')
+redis.call('RPUSH', key .. ':log', log)
+redis.call('LTRIM', key .. ':log', -20, -1)
+if outcome == 'retry' then
+  redis.call('ZADD', queue_key(endpoint), next_at, id)
+else
+  redis.call('HSET', key, 'state', outcome)
+  redis.call('ZREM', queue_key(endpoint), id)
+  if before == 'pending' then redis.call('HINCRBY', COUNTERS, 'webhook_backlog', -1) end
+  redis.call('PEXPIRE', key, keep)
+  redis.call('PEXPIRE', key .. ':log', keep)
+end
+set_next_due(endpoint)
+return 'ok'

@@ -1,0 +1,56 @@
+-- Takes jobs in: each is written whole (record, place, index, event, outbox, allowance, ticket) or refused whole.
+-- KEYS prefix. ARGV time, count, max_live, then per job: id, record, run_at, wish
+--   (wish: '' or packed idempotency key, digest, ttl, allowance, limit, resets_at, ticket id, ticket digest, binding).
+-- Replies per job: {'accepted', id} {'duplicate', id} {'conflict', id} {'full', live} {'spent', used} {'ticket', why, tries left}.
+-- Events: accepted; scheduled when its time is to come. The same id again gets the same answer (E10).
+local many, max_live = tonumber(ARGV[2]), tonumber(ARGV[3])
+local live = tonumber(redis.call('HGET', COUNTERS, 'live') or 0)
+
+local function remembered(key, digest)
+  local held = redis.call('GET', key)
+  if not held then return nil end
+  local id, first_digest = struct.unpack('Bc0Bc0', held)
+  return { first_digest == digest and 'duplicate' or 'conflict', id }
+end
+
+local function refuse(r, wish)
+  local idem, digest, ttl, allowance, limit, resets_at, ticket, ticket_digest, binding =
+    struct.unpack('<Bc0Bc0I6Bc0I4I6Bc0Bc0Bc0', wish)
+  local idem_key = prefix .. ':idempotency:' .. r.who.tenant .. ':' .. idem
+  local refusal = idem ~= '' and remembered(idem_key, digest) or nil
+  if not refusal and live >= max_live then refusal = { 'full', live } end
+  local ticket_key, allowance_key = prefix .. ':ticket:' .. ticket, prefix .. ':allowance:' .. allowance
+  if not refusal and ticket ~= '' then refusal = refuse_ticket(ticket_key, ticket_digest, binding) end
+  local used = tonumber(redis.call('GET', allowance_key) or 0)
+  if not refusal and allowance ~= '' and used >= limit then refusal = { 'spent', used } end
+  if refusal then return refusal end
+  if ticket ~= '' then redis.call('DEL', ticket_key) end
+  if allowance ~= '' then redis.call('SET', allowance_key, used + 1, 'PX', math.max(resets_at - NOW, 0) + 86400000) end
+  if idem ~= '' then redis.call('SET', idem_key, struct.pack('Bc0Bc0', #r.id, r.id, #digest, digest), 'PX', ttl) end
+end
+
+local keys, replies = {}, {}
+for i = 1, many do keys[i] = record_key(ARGV[i * 4]) end
+local some_known = redis.call('EXISTS', unpack(keys)) > 0
+for i = 1, many do
+  local id, bytes, run_at, wish = ARGV[i * 4], ARGV[i * 4 + 1], tonumber(ARGV[i * 4 + 2]), ARGV[i * 4 + 3]
+  if (some_known and redis.call('EXISTS', keys[i]) == 1) or records[id] then
+    replies[i] = { 'accepted', id }
+  else
+    local r = open(id, bytes)
+    local refusal
+    if wish ~= '' then refusal = refuse(r, wish) elseif live >= max_live then refusal = { 'full', live } end
+    replies[i] = refusal or { 'accepted', id }
+    if not refusal then
+      records[id], live = r, live + 1
+      r.created_at, r.run_at = NOW, math.max(run_at, 0)
+      if r.run_at <= NOW then r.run_at = NOW end
+      gather(scores, prefix .. ':tenant:' .. r.who.tenant, 0, id)
+      r.place = SCHEDULED
+      event(r, 'accepted')
+      if r.run_at > NOW then enter(r, SCHEDULED); event(r, 'scheduled') else enter_due(r) end
+    end
+  end
+end
+flush()
+return replies

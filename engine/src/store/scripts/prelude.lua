@@ -1,0 +1,215 @@
+-- Shared by every script: the clock, the keys, the record, the places. Prepended at load time.
+-- KEYS[1] is the shard's prefix ({lh:<n>} behind a namespace); every key is built from it, so all are in one slot.
+-- ARGV[1] is the time in ms (tests give it), 0 for the store's own clock.
+-- A change is gathered while the script decides and written by flush(): nothing is written before all is decided,
+-- except locks, allowances and tickets, whose answer the decision needs.
+local prefix = KEYS[1]
+local given_time = tonumber(ARGV[1])
+local function now()
+  if given_time > 0 then return given_time end
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+local NOW = now()
+local SCHEDULED, BLOCKED, READY, RUNNING, WAITING, SUCCEEDED, CANCELLED, DEAD, UNKNOWN = 0, 1, 2, 3, 4, 5, 6, 7, 8
+local WORDS = { [0] = 'scheduled', 'blocked', 'ready', 'running', 'waiting', 'succeeded', 'cancelled', 'dead', 'unknown' }
+local EVENT = { accepted = 1, scheduled = 2, blocked = 3, started = 4, progress = 5, retrying = 6, waiting = 7, succeeded = 8,
+  failed = 9, cancelled = 10, unknown = 11, edited = 12, rescued = 13, released = 14, cancelling = 15, revived = 16, resolved = 17 }
+local CANCEL, JOURNAL, ONCE_OPEN, LOCKED, SEALED, NOTIFY, EXTRAS = 1, 2, 4, 8, 16, 32, 64
+local EVENT_CAP = 100
+local COUNTERS = prefix .. ':counters'
+local HEADER, HEADER_BYTES = '<BBBBI2I2I6I6I6I6I6I4I4I4BBI2I4I4I4I2I2', 70
+
+local function has(r, flag) return bit.band(r.flags, flag) ~= 0 end
+local function set(r, flag) r.flags = bit.bor(r.flags, flag) end
+local function clear(r, flag) r.flags = bit.band(r.flags, bit.bnot(flag)) end
+local function record_key(id) return prefix .. ':j:' .. id end
+
+local identities = {}
+local function identity(bytes, length)
+  local raw = string.sub(bytes, HEADER_BYTES + 1, HEADER_BYTES + length)
+  local known = identities[raw]
+  if not known then
+    local kind, tenant, queue, resource, allowance = struct.unpack('Bc0Bc0Bc0Bc0Bc0', raw)
+    known = { kind = kind, tenant = tenant, queue = queue, resource = resource, allowance = allowance }
+    identities[raw] = known
+  end
+  return known
+end
+
+local function open(id, bytes)
+  local r = { id = id, dirty = false }
+  r.version, r.place, r.priority, r.flags, r.attempt, r.max_attempts, r.created_at, r.run_at, r.started_at, r.finished_at,
+    r.fence, r.seq, r.retry_base, r.retry_cap, r.jitter, r.reason, r.identity_len, r.meta_len, r.args_len, r.result_len,
+    r.error_len, r.events = struct.unpack(HEADER, bytes)
+  r.body = string.sub(bytes, HEADER_BYTES + 1)
+  r.who = identity(bytes, r.identity_len)
+  return r
+end
+
+local function pack(r)
+  return struct.pack(HEADER, r.version, r.place, r.priority, r.flags, r.attempt, r.max_attempts, r.created_at, r.run_at,
+    r.started_at, r.finished_at, r.fence, r.seq, r.retry_base, r.retry_cap, r.jitter, r.reason, r.identity_len, r.meta_len,
+    r.args_len, r.result_len, r.error_len, r.events) .. r.body
+end
+
+local records = {}
+local function load(id)
+  local r = records[id]
+  if r == nil then
+    local bytes = redis.call('GET', record_key(id))
+    r = bytes and open(id, bytes) or false
+    records[id] = r
+  end
+  return r
+end
+
+local function load_all(ids)
+  if #ids == 0 then return end
+  local keys = {}
+  for i, id in ipairs(ids) do keys[i] = record_key(id) end
+  for i, bytes in ipairs(redis.call('MGET', unpack(keys))) do
+    if records[ids[i]] == nil then records[ids[i]] = bytes and open(ids[i], bytes) or false end
+  end
+end
+
+local function meta_of(r) return string.sub(r.body, r.identity_len + 1, r.identity_len + r.meta_len) end
+
+local function put_outcome(r, result, failure)
+  local fixed = r.identity_len + r.meta_len + r.args_len
+  local tail = string.sub(r.body, fixed + r.result_len + r.error_len + 1)
+  r.body = string.sub(r.body, 1, fixed) .. result .. failure .. tail
+  r.result_len, r.error_len = #result, #failure
+end
+
+local function drop_old_events(r)
+  local start = r.identity_len + r.meta_len + r.args_len + r.result_len + r.error_len
+  local at, gone = start + 1, EVENT_CAP / 2
+  for _ = 1, gone do at = at + 15 + struct.unpack('<I2', r.body, at + 13) end
+  r.body = string.sub(r.body, 1, start) .. string.sub(r.body, at)
+  r.events = r.events - gone
+end
+
+local listening = nil
+local function wanted(r)
+  if has(r, NOTIFY) then return true end
+  if listening == nil then listening = redis.call('EXISTS', prefix .. ':listening') == 1 end
+  return listening
+end
+
+local changed = {}
+-- Tells those who listen of a change (webhook outbox, watchers); event() also keeps it in the job's history.
+local function tell(r, word, note)
+  r.seq, r.dirty = r.seq + 1, true
+  if wanted(r) then
+    local w, meta = r.who, meta_of(r)
+    redis.call('XADD', prefix .. ':outbox', '*', 'e', struct.pack('<BI6I4BI2Bc0Bc0Bc0I4c0I2c0', EVENT[word], NOW, r.seq, r.place,
+      r.attempt, #r.id, r.id, #w.kind, w.kind, #w.tenant, w.tenant, #meta, meta, #note, note))
+  end
+  changed[#changed + 1] = r.id
+end
+
+local function event(r, word, note)
+  note = note or ''
+  tell(r, word, note)
+  if r.events >= EVENT_CAP then drop_old_events(r) end
+  r.body = r.body .. struct.pack('<BI4I6I2I2', EVENT[word], r.seq, NOW, r.attempt, #note) .. note
+  r.events = r.events + 1
+end
+
+local counts = {}
+local function count(field, by) counts[field] = (counts[field] or 0) + by end
+local function count_place(r, by)
+  count(r.who.queue .. '|' .. r.who.kind .. '|' .. WORDS[r.place], by)
+  if r.place < SUCCEEDED or r.place == UNKNOWN then count('live', by) end
+end
+
+local scores, drops, tails, fronts, woken, earliest = {}, {}, {}, {}, {}, nil
+local function gather(into, key, ...)
+  local t = into[key]
+  if not t then t = {}; into[key] = t end
+  for i = 1, select('#', ...) do t[#t + 1] = (select(i, ...)) end
+end
+local function ready_key(queue, priority) return prefix .. ':ready:' .. priority .. ':' .. queue end
+local function lock_key(resource) return prefix .. ':lock:' .. resource end
+local function waiters_key(resource) return prefix .. ':waiters:' .. resource end
+local INDEX = { [SCHEDULED] = ':scheduled', [BLOCKED] = ':blocked', [RUNNING] = ':leases', [WAITING] = ':waiting', [UNKNOWN] = ':unknown' }
+
+-- Takes the job out of its place. A ready job's entry in a long list is left behind: a claim skips ids that are not ready.
+local function leave(r)
+  count_place(r, -1)
+  if INDEX[r.place] then gather(drops, prefix .. INDEX[r.place], r.id) end
+  if r.place == BLOCKED then redis.call('ZREM', waiters_key(r.who.resource), r.id) end
+  if r.place == READY then
+    local key = ready_key(r.who.queue, r.priority)
+    if redis.call('LLEN', key) <= 1000 then redis.call('LREM', key, 1, r.id) end
+  end
+end
+
+local function enter(r, place, score, front)
+  r.place, r.dirty = place, true
+  count_place(r, 1)
+  if place == READY then
+    gather(front and fronts or tails, ready_key(r.who.queue, r.priority), r.id)
+    woken[r.who.queue] = true
+  elseif INDEX[place] then
+    gather(scores, prefix .. INDEX[place], score or r.run_at, r.id)
+    if place == BLOCKED then redis.call('ZADD', waiters_key(r.who.resource), r.run_at, r.id) end
+    if place == SCHEDULED and (earliest == nil or r.run_at < earliest) then earliest = r.run_at end
+  else
+    r.finished_at = NOW
+    gather(tails, prefix .. ':finished:' .. WORDS[place], r.id)
+  end
+end
+
+-- A due job becomes ready, or blocked while another job holds its resource (ENG-09).
+local function enter_due(r, front)
+  local resource = r.who.resource
+  if resource ~= '' and not has(r, LOCKED) then
+    if redis.call('EXISTS', lock_key(resource)) == 1 then
+      r.reason = 1
+      enter(r, BLOCKED)
+      return event(r, 'blocked')
+    end
+    redis.call('SET', lock_key(resource), r.id)
+    set(r, LOCKED)
+  end
+  r.reason = 0
+  enter(r, READY, nil, front)
+end
+
+local function unlock(r)
+  if not has(r, LOCKED) then return end
+  clear(r, LOCKED)
+  redis.call('DEL', lock_key(r.who.resource))
+  local first = redis.call('ZPOPMIN', waiters_key(r.who.resource))
+  local heir = first[1] and load(first[1])
+  if heir and heir.place == BLOCKED then
+    leave(heir)
+    enter_due(heir)
+  end
+end
+
+local function next_fence(many)
+  local key = prefix .. ':fence'
+  local last = tonumber(redis.call('GET', key) or 0)
+  if last < NOW then last = NOW end
+  redis.call('SET', key, string.format('%.0f', last + many))
+  return last
+end
+
+local function flush()
+  local writes = {}
+  for id, r in pairs(records) do
+    if r and r.dirty then writes[#writes + 1] = record_key(id); writes[#writes + 1] = pack(r) end
+  end
+  if #writes > 0 then redis.call('MSET', unpack(writes)) end
+  for key, ids in pairs(drops) do redis.call('ZREM', key, unpack(ids)) end
+  for key, pairs_ in pairs(scores) do redis.call('ZADD', key, unpack(pairs_)) end
+  for key, ids in pairs(tails) do redis.call('RPUSH', key, unpack(ids)) end
+  for key, ids in pairs(fronts) do redis.call('LPUSH', key, unpack(ids)) end
+  for field, by in pairs(counts) do if by ~= 0 then redis.call('HINCRBY', COUNTERS, field, by) end end
+  if #changed > 0 then redis.call('PUBLISH', prefix .. ':changed', table.concat(changed, ' ')) end
+  for queue in pairs(woken) do redis.call('PUBLISH', prefix .. ':wake', queue) end
+  if earliest then redis.call('PUBLISH', prefix .. ':wake', string.format('@%.0f', earliest)) end
+end

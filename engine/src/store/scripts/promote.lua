@@ -1,0 +1,5 @@
+-- Moves due jobs to ready or blocked. KEYS prefix. ARGV time, limit. Reply: how many moved. Events: blocked.
+local limit = tonumber(ARGV[2])
+local moved = promote_due(limit)
+flush()
+return moved

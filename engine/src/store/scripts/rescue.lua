@@ -1,0 +1,38 @@
+-- Takes back jobs whose lease ran out. A new fence shuts the old holder out at once. KEYS prefix.
+-- ARGV time, limit, failure (error document for jobs without attempts left), note. Reply: the ids that were moved.
+-- A job goes to ready again; without attempts left to dead; to unknown when a Once step is open and nobody may try again;
+-- to cancelled when a cancel was asked for. Events: rescued failed unknown cancelled.
+local limit, failure, note = tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local ids = redis.call('ZRANGEBYSCORE', prefix .. ':leases', '-inf', string.format('%.0f', NOW), 'LIMIT', 0, limit)
+load_all(ids)
+local fence, moved = #ids > 0 and next_fence(#ids) or 0, {}
+for i, id in ipairs(ids) do
+  local r = records[id]
+  if not r or r.place ~= RUNNING then
+    gather(drops, prefix .. ':leases', id)
+  else
+    leave(r)
+    r.fence = fence + i
+    local last = r.attempt >= r.max_attempts
+    if has(r, ONCE_OPEN) and (last or has(r, CANCEL)) then
+      enter(r, UNKNOWN, NOW)
+      event(r, 'unknown', note)
+    elseif has(r, CANCEL) then
+      enter(r, CANCELLED)
+      event(r, 'cancelled', note)
+      unlock(r)
+    elseif last then
+      put_outcome(r, '', failure)
+      if r.who.allowance ~= '' then redis.call('DECR', prefix .. ':allowance:' .. r.who.allowance) end
+      enter(r, DEAD)
+      event(r, 'failed', note)
+      unlock(r)
+    else
+      enter(r, READY, nil, true)
+      event(r, 'rescued', note)
+    end
+    moved[#moved + 1] = id
+  end
+end
+flush()
+return moved

@@ -1,0 +1,15 @@
+-- Sends a dead or cancelled job back to work with fresh attempts; finished steps stay finished. KEYS prefix. ARGV time, id, note.
+-- Reply {word, place}: revived | not_final | gone. Events: revived.
+local id, note = ARGV[2], ARGV[3]
+local r = load(id)
+if not r then return { 'gone', '' } end
+if r.place ~= DEAD and r.place ~= CANCELLED then return { 'not_final', WORDS[r.place] } end
+leave(r)
+clear(r, CANCEL)
+clear(r, SEALED)
+put_outcome(r, '', '')
+r.attempt, r.run_at, r.finished_at = 0, NOW, 0
+event(r, 'revived', note)
+enter_due(r)
+flush()
+return { 'revived', WORDS[r.place] }

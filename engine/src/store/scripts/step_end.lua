@@ -1,0 +1,16 @@
+-- Writes a step's result, once (E4). KEYS prefix. ARGV time, id, fence, step, result.
+-- Reply {word, result}: ok | already (with the first result) | stale | not_begun.
+local id, fence, step, result = ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
+local r = load(id)
+if not r or r.place ~= RUNNING or r.fence ~= fence then return { 'stale' } end
+local key = prefix .. ':steps:' .. id
+local held = redis.call('HGET', key, step)
+if not held then return { 'not_begun' } end
+local state, effect, begun_by, begun_at = struct.unpack('<BBI6I6', held)
+if state == 1 then return { 'already', string.sub(held, 21) } end
+redis.call('HSET', key, step, struct.pack('<BBI6I6I6', 1, effect, begun_by, begun_at, NOW) .. result)
+if effect == 3 then clear(r, ONCE_OPEN) end
+r.dirty = true
+changed[#changed + 1] = id
+flush()
+return { 'ok' }

@@ -1,0 +1,99 @@
+//! Settling attempts: each job's ending under its fence, many in one call.
+
+use super::{connect::Store, error::StoreError};
+use crate::model::JobId;
+
+/// How an attempt ended, in the store's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done.
+    Done,
+    /// Try again after `wait_ms`.
+    Retry,
+    /// Sleep for `wait_ms`; the attempt does not count.
+    Snooze,
+    /// Failed for good.
+    Dead,
+    /// Cancelled.
+    Cancelled,
+    /// Handed back unfinished; the attempt does not count.
+    Release,
+    /// Nobody knows whether its open step happened.
+    Unknown,
+}
+
+impl Outcome {
+    /// The word of the script.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Retry => "retry",
+            Self::Snooze => "snooze",
+            Self::Dead => "dead",
+            Self::Cancelled => "cancelled",
+            Self::Release => "release",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// The ending of one attempt.
+#[derive(Debug, Clone)]
+pub struct Settlement {
+    /// The job.
+    pub id: JobId,
+    /// The fence of the claim.
+    pub fence: u64,
+    /// The ending.
+    pub outcome: Outcome,
+    /// Delay of a retry or a snooze, ms.
+    pub wait_ms: u64,
+    /// Result document, may be empty.
+    pub result: Vec<u8>,
+    /// Error document, may be empty; at most 64 KiB.
+    pub error: Vec<u8>,
+    /// Short document told with the event; at most 4 KiB.
+    pub note: Vec<u8>,
+}
+
+/// What the store said to a settlement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// It is so (also when it already was).
+    Ok,
+    /// Another holds the job now: nothing was written (E3).
+    Stale,
+    /// The job is forgotten.
+    Gone,
+}
+
+impl Store {
+    pub(crate) fn settle_cmd(&self, shard: u16, endings: &[Settlement]) -> redis::Cmd {
+        let mut cmd = self.begin(&self.scripts.settle, shard);
+        cmd.arg(endings.len());
+        for e in endings {
+            let (error, note) = (&e.error[..e.error.len().min(65_535)], &e.note[..e.note.len().min(4096)]);
+            cmd.arg(e.id.as_str()).arg(e.fence).arg(e.outcome.as_str()).arg(e.wait_ms).arg(&e.result[..]).arg(error).arg(note);
+        }
+        cmd
+    }
+
+    /// Ends attempts of one shard; answers in their order.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be reached: send the same again.
+    pub async fn settle(&self, shard: u16, endings: &[Settlement]) -> Result<Vec<Settled>, StoreError> {
+        let words: Vec<String> = self.query("settle", self.settle_cmd(shard, endings)).await?;
+        words.iter().map(|w| read_settled(w)).collect()
+    }
+}
+
+pub(crate) fn read_settled(word: &str) -> Result<Settled, StoreError> {
+    match word {
+        "ok" => Ok(Settled::Ok),
+        "stale" => Ok(Settled::Stale),
+        "gone" => Ok(Settled::Gone),
+        _ => Err(StoreError::UnknownAnswer { verb: "settle", answer: word.to_owned() }),
+    }
+}

@@ -1,0 +1,101 @@
+//! The journal: steps begun and ended under a fence, progress and log lines (E3, E4, E8).
+
+use bytes::Bytes;
+
+use super::{connect::Store, error::StoreError};
+use crate::model::{Effect, JobId};
+
+/// What the store says to a step that wants to begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Begun {
+    /// Go.
+    Run,
+    /// It ended before, with this result.
+    Done(Bytes),
+    /// A `Once` step that a lost worker began and nobody ended.
+    Open,
+    /// The fence is another's.
+    Stale,
+    /// A cancel was confirmed: begin nothing.
+    Cancelled,
+}
+
+/// What the store says to a step's result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// Written.
+    Ok,
+    /// It was written before, with this result.
+    Already(Bytes),
+    /// The fence is another's.
+    Stale,
+}
+
+/// How a step begins.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Opening {
+    pub(crate) effect: Effect,
+    pub(crate) again: bool,
+    pub(crate) seal: bool,
+}
+
+impl Store {
+    pub(crate) async fn step_begin(&self, id: &JobId, fence: u64, step: &str, how: Opening) -> Result<Begun, StoreError> {
+        let mut cmd = self.begin(&self.scripts.step_begin, id.shard());
+        cmd.arg(id.as_str()).arg(fence).arg(step).arg(how.effect.code()).arg(u8::from(how.again)).arg(u8::from(how.seal));
+        let reply: Vec<Bytes> = self.query("step_begin", cmd).await?;
+        let (word, rest) = split(reply);
+        match word.as_str() {
+            "run" => Ok(Begun::Run),
+            "done" => Ok(Begun::Done(rest)),
+            "open" => Ok(Begun::Open),
+            "stale" => Ok(Begun::Stale),
+            "cancelled" => Ok(Begun::Cancelled),
+            _ => Err(StoreError::UnknownAnswer { verb: "step_begin", answer: word }),
+        }
+    }
+
+    pub(crate) async fn step_end(&self, id: &JobId, fence: u64, step: &str, result: &[u8]) -> Result<Ended, StoreError> {
+        let mut cmd = self.begin(&self.scripts.step_end, id.shard());
+        cmd.arg(id.as_str()).arg(fence).arg(step).arg(result);
+        let reply: Vec<Bytes> = self.query("step_end", cmd).await?;
+        let (word, rest) = split(reply);
+        match word.as_str() {
+            "ok" => Ok(Ended::Ok),
+            "already" => Ok(Ended::Already(rest)),
+            "stale" => Ok(Ended::Stale),
+            _ => Err(StoreError::UnknownAnswer { verb: "step_end", answer: word }),
+        }
+    }
+
+    /// Keeps progress and log lines; `false` when the fence is another's.
+    pub(crate) async fn progress(&self, id: &JobId, fence: u64, said: &Said) -> Result<bool, StoreError> {
+        let mut cmd = self.begin(&self.scripts.progress, id.shard());
+        cmd.arg(id.as_str()).arg(fence);
+        match &said.progress {
+            Some((percent, text)) => cmd.arg(*percent).arg(text),
+            None => cmd.arg("").arg(""),
+        };
+        cmd.arg(PROGRESS_GAP_MS).arg(LOG_LINES).arg(&said.lines);
+        let word: String = self.query("progress", cmd).await?;
+        Ok(word == "ok")
+    }
+}
+
+/// What a running job said since the last time.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    pub(crate) progress: Option<(u8, String)>,
+    pub(crate) lines: Vec<String>,
+}
+
+/// Listeners hear progress at most this often, ms.
+const PROGRESS_GAP_MS: u64 = 1000;
+/// Log lines kept a job.
+const LOG_LINES: usize = 1000;
+
+fn split(reply: Vec<Bytes>) -> (String, Bytes) {
+    let mut reply = reply.into_iter();
+    let word = reply.next().map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
+    (word, reply.next().unwrap_or_default())
+}
