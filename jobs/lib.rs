@@ -1,0 +1,2 @@
+//! The kinds.
+pub mod policy;
