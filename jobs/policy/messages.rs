@@ -47,6 +47,41 @@ pub enum Channel {
     Sms,
 }
 
+/// Who hears what, and how: the `notify.*` keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NotifyRules {
+    /// The language of all notices.
+    pub language: Language,
+    /// Told of jobs that failed for good, besides the submitter; empty for nobody (NOTIFY-19).
+    pub ops_monitor_email: String,
+    /// Channels of NOTIFY-11.
+    pub sql_update_completed: Vec<Channel>,
+    /// Channels of SQL-16's notice.
+    pub sql_update_deferred: Vec<Channel>,
+    /// Channels of NOTIFY-07.
+    pub restore_succeeded: Vec<Channel>,
+    /// Channels of NOTIFY-18; none by default.
+    pub backup_finished: Vec<Channel>,
+    /// Channels of NOTIFY-19.
+    pub job_failed: Vec<Channel>,
+}
+
+impl NotifyRules {
+    /// The channels that a notice goes out on (3.28); none when the notice is off.
+    #[must_use]
+    pub fn channels(&self, notice: Notice) -> &[Channel] {
+        match notice {
+            Notice::SqlUpdateCompleted => &self.sql_update_completed,
+            Notice::SqlUpdateDeferred => &self.sql_update_deferred,
+            Notice::RestoreSucceeded => &self.restore_succeeded,
+            Notice::BackupFinished => &self.backup_finished,
+            Notice::JobFailed => &self.job_failed,
+            Notice::VerificationCode => &[Channel::Sms],
+        }
+    }
+}
+
 impl Notice {
     /// Every notice.
     pub const ALL: [Self; 6] = [
@@ -81,18 +116,6 @@ impl Notice {
             Self::BackupFinished => "NOTIFY-18",
             Self::JobFailed => "NOTIFY-19",
             Self::SqlUpdateDeferred => "SQL-16",
-        }
-    }
-
-    /// The channels that it goes out on (3.28); none when the notice is off.
-    #[must_use]
-    pub const fn channels(self) -> &'static [Channel] {
-        match self {
-            Self::SqlUpdateCompleted => &[Channel::Yunzhijia, Channel::Email],
-            Self::RestoreSucceeded | Self::SqlUpdateDeferred => &[Channel::Yunzhijia],
-            Self::VerificationCode => &[Channel::Sms],
-            Self::BackupFinished => &[],
-            Self::JobFailed => &[Channel::Email],
         }
     }
 

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::calendar::Calendar;
 use super::lead::{Change, LeadRule};
 use super::lease::ExpiryRules;
+use super::messages::NotifyRules;
 use super::quota::{Allowance, QuotaRule, Subject};
 use super::refusal::{ErrorCode, Refusal};
 use super::roles::{Actor, RoleRules};
@@ -49,6 +50,8 @@ pub struct Rules {
     pub verify: VerifyRules,
     /// `quota.<op>.*`; an operation that is not listed has no quota.
     pub quota: BTreeMap<String, QuotaRule>,
+    /// `notify.*`
+    pub notify: NotifyRules,
 }
 
 /// The `time.*` keys.

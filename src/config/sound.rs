@@ -1,0 +1,111 @@
+//! What types cannot say about a configuration: ranges, and values that must fit each other.
+
+use super::Config;
+
+/// Calls `complain(key, what)` for everything that is not sound.
+pub(super) fn check(config: &Config, mut complain: impl FnMut(&str, String)) {
+    at_least_one(config, &mut complain);
+    percentages(config, &mut complain);
+    pairs(config, &mut complain);
+    words(config, &mut complain);
+}
+
+fn at_least_one(config: &Config, complain: &mut impl FnMut(&str, String)) {
+    let Config { server, store, worker, upkeep, limits, retry, webhooks, .. } = config;
+    let values = [
+        ("server.body_limit_bytes", server.body_limit_bytes as u64),
+        ("server.request_timeout_seconds", server.request_timeout_seconds),
+        ("server.page_size", server.page_size as u64),
+        ("server.event_stream_ping_seconds", server.event_stream_ping_seconds),
+        ("store.shards", u64::from(store.shards)),
+        ("store.response_timeout_ms", store.response_timeout_ms),
+        ("worker.slots", worker.slots as u64),
+        ("worker.poll_ms", worker.poll_ms),
+        ("worker.renew_ms", worker.renew_ms),
+        ("upkeep.promote_ms", upkeep.promote_ms),
+        ("upkeep.rescue_ms", upkeep.rescue_ms),
+        ("upkeep.prune_ms", upkeep.prune_ms),
+        ("upkeep.batch", upkeep.batch as u64),
+        ("limits.max_waiting_jobs", limits.max_waiting_jobs),
+        ("limits.max_args_bytes", limits.max_args_bytes as u64),
+        ("retry.max_attempts", u64::from(retry.max_attempts)),
+        ("webhooks.schedule_seconds", webhooks.schedule_seconds.len() as u64),
+        ("webhooks.endpoint_concurrency", webhooks.endpoint_concurrency as u64),
+        ("webhooks.concurrency", webhooks.concurrency as u64),
+        ("webhooks.total_timeout_seconds", webhooks.total_timeout_seconds),
+        ("verify.code_ttl_seconds", config.rules.verify.code_ttl_seconds),
+        ("verify.max_attempts", u64::from(config.rules.verify.max_attempts)),
+    ];
+    for (key, _) in values.into_iter().filter(|(_, value)| *value == 0) {
+        complain(key, "must be at least 1".into());
+    }
+}
+
+fn percentages(config: &Config, complain: &mut impl FnMut(&str, String)) {
+    let values = [
+        ("retry.jitter_percent", config.retry.jitter_percent),
+        ("webhooks.jitter_percent", config.webhooks.jitter_percent),
+    ];
+    for (key, value) in values.into_iter().filter(|(_, value)| *value > 100) {
+        complain(key, format!("is a percentage: {value} is more than 100"));
+    }
+}
+
+fn pairs(config: &Config, complain: &mut impl FnMut(&str, String)) {
+    let Config { server, worker, retry, rules, .. } = config;
+    if server.page_size > server.max_page_size {
+        complain("server.page_size", format!("must not exceed server.max_page_size ({})", server.max_page_size));
+    }
+    if worker.renew_ms.saturating_mul(2) > worker.lease_ms {
+        let half = worker.lease_ms / 2;
+        complain(
+            "worker.renew_ms",
+            format!("must be at most half of worker.lease_ms ({half}), or one loss ends a lease"),
+        );
+    }
+    if retry.base_ms > retry.cap_ms {
+        complain("retry.base_ms", format!("must not exceed retry.cap_ms ({})", retry.cap_ms));
+    }
+    let expiry = &rules.expiry;
+    if expiry.restrict_ops_from_day < expiry.block_business_from_day {
+        let first = expiry.block_business_from_day;
+        complain(
+            "expiry.restrict_ops_from_day",
+            format!("must not be before expiry.block_business_from_day ({first})"),
+        );
+    }
+    if expiry.destroy_after_days < expiry.restrict_ops_from_day {
+        let first = expiry.restrict_ops_from_day;
+        complain("expiry.destroy_after_days", format!("must not be before expiry.restrict_ops_from_day ({first})"));
+    }
+}
+
+fn words(config: &Config, complain: &mut impl FnMut(&str, String)) {
+    for network in &config.webhooks.allow {
+        if let Err(what) = network_syntax(network) {
+            complain("webhooks.allow", what);
+        }
+    }
+    let url = config.store.redis_url.expose();
+    if !url.is_empty() && !["redis://", "rediss://", "redis+unix://", "unix://"].iter().any(|s| url.starts_with(s)) {
+        complain("store.redis_url", "must start with redis://, rediss:// or redis+unix://".into());
+    }
+    if !["file:", "s3://"].iter().any(|scheme| config.targets.backups.starts_with(scheme)) {
+        complain("targets.backups", format!("`{}` must start with file: or s3://", config.targets.backups));
+    }
+}
+
+/// Refuses what is not an address with an optional prefix length.
+fn network_syntax(text: &str) -> Result<(), String> {
+    let wrong = || format!("`{text}` is not a network such as 10.1.0.0/16 or fd00::/8");
+    let (address, length) = match text.split_once('/') {
+        Some((address, length)) => (address, Some(length.parse::<u8>().map_err(|_| wrong())?)),
+        None => (text, None),
+    };
+    let address: std::net::IpAddr = address.parse().map_err(|_| wrong())?;
+    let bits = if address.is_ipv4() { 32 } else { 128 };
+    match length {
+        Some(length) if length > bits => Err(wrong()),
+        _ => Ok(()),
+    }
+}
