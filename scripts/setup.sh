@@ -80,13 +80,14 @@ apt_install() {
 }
 
 install() { # packages, several in one word joined by +
-  local packages
+  local packages status=0
   read -ra packages <<<"$(printf '%s\n' "$@" | tr '+' '\n' | sort -u | tr '\n' ' ')"
   say "installing ${packages[*]}"
   if has apt-get; then
     hold_services
-    apt_install "${packages[@]}"
+    apt_install "${packages[@]}" || status=$?
     release_services
+    return "$status"
   elif has brew; then
     brew install --quiet "${packages[@]}"
   else
@@ -127,7 +128,9 @@ add_component() { # component, command that proves it
 check_nextest() {
   has cargo-nextest && return
   say "building cargo-nextest $nextest_version, once (a few minutes)"
-  cargo install --quiet --locked --debug --version "$nextest_version" cargo-nextest
+  # Without its self-update, which would want OpenSSL's headers; unoptimised, which halves the wait.
+  cargo install --quiet --locked --debug --no-default-features --features default-no-update \
+    --version "$nextest_version" cargo-nextest
 }
 
 install_missing
