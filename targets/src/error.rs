@@ -126,9 +126,7 @@ pub enum TargetError {
         text: String,
     },
     /// The same job came back with another script.
-    #[error(
-        "statement {index} of job {job} is recorded with another text: the script was changed after it had begun"
-    )]
+    #[error("statement {index} of job {job} is recorded with another text: the script was changed after it had begun")]
     ScriptChanged {
         /// The job.
         job: String,
@@ -174,46 +172,27 @@ impl TargetError {
     /// Whether the same call may succeed later without anybody changing anything.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable { .. }
-            | Self::Busy { .. }
-            | Self::NoSpace { .. }
-            | Self::Io { .. } => true,
-            Self::Sql { sqlstate, .. } => ["08", "40", "53", "55P03", "57P"]
-                .iter()
-                .any(|class| sqlstate.starts_with(class)),
+            Self::Unreachable { .. } | Self::Busy { .. } | Self::NoSpace { .. } | Self::Io { .. } => true,
+            Self::Sql { sqlstate, .. } => {
+                ["08", "40", "53", "55P03", "57P"].iter().any(|class| sqlstate.starts_with(class))
+            }
             _ => false,
         }
     }
 
     /// An I/O failure with its place; a full disk becomes [`TargetError::NoSpace`].
-    pub(crate) fn io(
-        doing: &'static str,
-        path: impl Into<PathBuf>,
-        source: std::io::Error,
-    ) -> Self {
+    pub(crate) fn io(doing: &'static str, path: impl Into<PathBuf>, source: std::io::Error) -> Self {
         let path = path.into();
         match source.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
-                Self::no_space(&path, None)
-            }
-            std::io::ErrorKind::NotFound => Self::NotFound {
-                what: path.display().to_string(),
-            },
-            _ => Self::Io {
-                doing,
-                path,
-                source,
-            },
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Self::no_space(&path, None),
+            std::io::ErrorKind::NotFound => Self::NotFound { what: path.display().to_string() },
+            _ => Self::Io { doing, path, source },
         }
     }
 
     /// A full disk, with what is free there.
     pub(crate) fn no_space(path: &std::path::Path, needed: Option<u64>) -> Self {
-        Self::NoSpace {
-            what: path.display().to_string(),
-            needed,
-            free: crate::space::free_bytes(path),
-        }
+        Self::NoSpace { what: path.display().to_string(), needed, free: crate::space::free_bytes(path) }
     }
 }
 

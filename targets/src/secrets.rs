@@ -18,26 +18,17 @@ impl Secrets {
     }
 
     /// Replaces each `${secret:NAME}` in `text` by its value, passed through `encode`.
-    pub(crate) fn resolve(
-        &self,
-        text: &str,
-        encode: fn(&str) -> String,
-    ) -> Result<String, TargetError> {
+    pub(crate) fn resolve(&self, text: &str, encode: fn(&str) -> String) -> Result<String, TargetError> {
         let mut out = String::with_capacity(text.len());
         let mut rest = text;
         while let Some(start) = rest.find("${secret:") {
             out.push_str(&rest[..start]);
             let after = &rest[start + "${secret:".len()..];
             let Some(end) = after.find('}') else {
-                return Err(TargetError::BadUrl {
-                    url: "…".into(),
-                    why: "a ${secret: is not closed by }".into(),
-                });
+                return Err(TargetError::BadUrl { url: "…".into(), why: "a ${secret: is not closed by }".into() });
             };
             let name = &after[..end];
-            let value = self.0.get(name).ok_or_else(|| TargetError::MissingSecret {
-                name: name.to_owned(),
-            })?;
+            let value = self.0.get(name).ok_or_else(|| TargetError::MissingSecret { name: name.to_owned() })?;
             out.push_str(&encode(value));
             rest = &after[end + 1..];
         }

@@ -29,25 +29,17 @@ impl DatabaseUrl {
     pub fn parse(text: &str, secrets: &Secrets) -> Result<Self, TargetError> {
         let text = text.trim();
         let shown = mask(text);
-        let bad = |why: &str| TargetError::BadUrl {
-            url: shown.clone(),
-            why: why.to_owned(),
-        };
-        let (scheme, rest) = text
-            .split_once(':')
-            .ok_or_else(|| bad("a scheme such as sqlite: is missing"))?;
+        let bad = |why: &str| TargetError::BadUrl { url: shown.clone(), why: why.to_owned() };
+        let (scheme, rest) = text.split_once(':').ok_or_else(|| bad("a scheme such as sqlite: is missing"))?;
         let place = match scheme {
             "sqlite" => {
-                let path =
-                    secrets.resolve(rest.strip_prefix("//").unwrap_or(rest), str::to_owned)?;
+                let path = secrets.resolve(rest.strip_prefix("//").unwrap_or(rest), str::to_owned)?;
                 if path.is_empty() || path.starts_with(':') || path.contains('\0') {
                     return Err(bad("sqlite: needs the path of a file"));
                 }
                 Place::Sqlite(PathBuf::from(path))
             }
-            "postgres" | "postgresql" => {
-                Place::Postgres(Box::new(postgres(text, secrets, &shown)?))
-            }
+            "postgres" | "postgresql" => Place::Postgres(Box::new(postgres(text, secrets, &shown)?)),
             "mssql" | "sqlserver" => {
                 return Err(TargetError::NoDriver {
                     scheme: scheme.to_owned(),
@@ -67,27 +59,16 @@ impl DatabaseUrl {
     /// The address of a SQLite file.
     pub fn sqlite(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
-        Self {
-            shown: format!("sqlite:{}", path.display()),
-            place: Place::Sqlite(path),
-        }
+        Self { shown: format!("sqlite:{}", path.display()), place: Place::Sqlite(path) }
     }
 }
 
-fn postgres(
-    text: &str,
-    secrets: &Secrets,
-    shown: &str,
-) -> Result<tokio_postgres::Config, TargetError> {
-    let bad = |why: String| TargetError::BadUrl {
-        url: shown.to_owned(),
-        why,
-    };
+fn postgres(text: &str, secrets: &Secrets, shown: &str) -> Result<tokio_postgres::Config, TargetError> {
+    let bad = |why: String| TargetError::BadUrl { url: shown.to_owned(), why };
     let resolved = secrets.resolve(text, percent_encode)?;
     // The driver's own words may quote the address: they are not passed on.
-    let config: tokio_postgres::Config = resolved
-        .parse()
-        .map_err(|_| bad("it is not a postgres:// address".to_owned()))?;
+    let config: tokio_postgres::Config =
+        resolved.parse().map_err(|_| bad("it is not a postgres:// address".to_owned()))?;
     if config.get_dbname().is_none_or(str::is_empty) {
         return Err(bad("the name of the database is missing".to_owned()));
     }
@@ -98,10 +79,9 @@ fn postgres(
         return Err(bad("exactly one host is needed".to_owned()));
     }
     if config.get_ssl_mode() == tokio_postgres::config::SslMode::Require {
-        return Err(bad(
-            "sslmode=require: this build speaks no TLS to PostgreSQL; use a socket or a tunnel"
-                .to_owned(),
-        ));
+        return Err(
+            bad("sslmode=require: this build speaks no TLS to PostgreSQL; use a socket or a tunnel".to_owned()),
+        );
     }
     Ok(config)
 }
@@ -119,21 +99,17 @@ impl fmt::Debug for DatabaseUrl {
 }
 
 pub(super) fn open(url: &DatabaseUrl) -> Result<Arc<dyn Database>, TargetError> {
-    match &url.place {
-        Place::Sqlite(_) | Place::Postgres(_) => Err(TargetError::NoDriver {
-            scheme: url.shown.clone(),
-            why: "the driver is being built".to_owned(),
-        }),
-    }
+    Ok(match &url.place {
+        Place::Sqlite(path) => Arc::new(super::sqlite::Sqlite::new(path.clone())),
+        Place::Postgres(config) => Arc::new(super::postgres::Postgres::new((**config).clone(), url.shown.clone())),
+    })
 }
 
 /// The address with any clear password replaced; references stay readable.
 fn mask(text: &str) -> String {
     let mut shown = text.to_owned();
     if let Some(start) = shown.find("://").map(|at| at + 3) {
-        let end = shown[start..]
-            .find('/')
-            .map_or(shown.len(), |at| start + at);
+        let end = shown[start..].find('/').map_or(shown.len(), |at| start + at);
         if let Some(at) = shown[start..end].rfind('@').map(|at| start + at)
             && let Some(colon) = shown[start..at].find(':').map(|colon| start + colon)
             && !is_reference(&shown[colon + 1..at])
@@ -146,14 +122,8 @@ fn mask(text: &str) -> String {
 
 /// `?password=…` in the query part.
 fn mask_parameter(mut shown: String) -> String {
-    if let Some(start) = shown
-        .to_ascii_lowercase()
-        .find("password=")
-        .map(|at| at + "password=".len())
-    {
-        let end = shown[start..]
-            .find('&')
-            .map_or(shown.len(), |at| start + at);
+    if let Some(start) = shown.to_ascii_lowercase().find("password=").map(|at| at + "password=".len()) {
+        let end = shown[start..].find('&').map_or(shown.len(), |at| start + at);
         if !is_reference(&shown[start..end]) {
             shown.replace_range(start..end, "***");
         }
@@ -162,9 +132,7 @@ fn mask_parameter(mut shown: String) -> String {
 }
 
 fn is_reference(text: &str) -> bool {
-    text.strip_prefix("${secret:")
-        .and_then(|rest| rest.strip_suffix('}'))
-        .is_some_and(|name| !name.contains('}'))
+    text.strip_prefix("${secret:").and_then(|rest| rest.strip_suffix('}')).is_some_and(|name| !name.contains('}'))
 }
 
 fn percent_encode(value: &str) -> String {
@@ -196,10 +164,7 @@ mod tests {
                 continue;
             };
             for shown in [format!("{url}"), format!("{url:?}")] {
-                assert!(
-                    !shown.contains("hush") && !shown.contains("p@ss"),
-                    "{shown}"
-                );
+                assert!(!shown.contains("hush") && !shown.contains("p@ss"), "{shown}");
             }
         }
         assert!(!format!("{secrets:?}").contains("p@ss"));
@@ -209,32 +174,20 @@ mod tests {
     fn a_secret_with_odd_characters_reaches_the_driver_unchanged() {
         let secrets = Secrets::new([("DB".to_owned(), "p@ss/w:rd%".to_owned())]);
         let url = DatabaseUrl::parse("postgres://u:${secret:DB}@h:5433/d", &secrets).unwrap();
-        let Place::Postgres(config) = &url.place else {
-            panic!("not postgres")
-        };
+        let Place::Postgres(config) = &url.place else { panic!("not postgres") };
         assert_eq!(config.get_password(), Some(&b"p@ss/w:rd%"[..]));
         assert_eq!(url.to_string(), "postgres://u:${secret:DB}@h:5433/d");
     }
 
     #[test]
     fn addresses_that_cannot_work_are_refused_with_their_code() {
-        let refused = |text: &str| {
-            DatabaseUrl::parse(text, &Secrets::default())
-                .unwrap_err()
-                .code()
-        };
+        let refused = |text: &str| DatabaseUrl::parse(text, &Secrets::default()).unwrap_err().code();
         assert_eq!(refused("mssql://sa@host/x"), "target_no_driver");
         assert_eq!(refused("oracle://host/x"), "target_no_driver");
         assert_eq!(refused("sqlite:"), "target_bad_url");
         assert_eq!(refused("sqlite::memory:"), "target_bad_url");
         assert_eq!(refused("postgres://u@h"), "target_bad_url");
-        assert_eq!(
-            refused("postgres://u@h/d?sslmode=require"),
-            "target_bad_url"
-        );
-        assert_eq!(
-            refused("postgres://u:${secret:NOPE}@h/d"),
-            "target_missing_secret"
-        );
+        assert_eq!(refused("postgres://u@h/d?sslmode=require"), "target_bad_url");
+        assert_eq!(refused("postgres://u:${secret:NOPE}@h/d"), "target_missing_secret");
     }
 }

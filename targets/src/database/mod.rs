@@ -15,12 +15,14 @@ use crate::TargetError;
 use crate::script::{Dialect, Script};
 
 mod address;
+mod content;
 mod outcome;
+mod postgres;
+mod run;
+mod sqlite;
 
 pub use address::DatabaseUrl;
-pub use outcome::{
-    ExecuteOptions, OnError, ScriptReport, StatementError, StatementOutcome, Stopped,
-};
+pub use outcome::{ExecuteOptions, OnError, ScriptReport, StatementError, StatementOutcome, Stopped};
 
 /// Called with each step of a long operation. It must not block.
 pub type OnProgress = Arc<dyn Fn(Progress) + Send + Sync>;
@@ -43,11 +45,7 @@ impl Progress {
     /// Percent done, 0 to 100, when the total is known.
     pub fn percent(&self) -> Option<u8> {
         let total = self.total?;
-        let percent = if total == 0 {
-            100
-        } else {
-            (self.done.min(total).saturating_mul(100)) / total
-        };
+        let percent = if total == 0 { 100 } else { (self.done.min(total).saturating_mul(100)) / total };
         u8::try_from(percent).ok()
     }
 }
@@ -159,8 +157,7 @@ pub trait Database: Send + Sync {
     ) -> Result<BackupFacts, TargetError>;
 
     /// Reads a backup from its first byte to its last, and refuses a damaged one with [`TargetError::Corrupt`].
-    async fn verify(&self, backup: &Path, sha256: Option<&str>)
-    -> Result<BackupFacts, TargetError>;
+    async fn verify(&self, backup: &Path, sha256: Option<&str>) -> Result<BackupFacts, TargetError>;
 
     /// Replaces the database by a backup. Whatever goes wrong, the old content is kept or put back.
     async fn restore(

@@ -88,11 +88,7 @@ pub struct StatementError {
 impl StatementError {
     /// An error of ours.
     pub(crate) fn new(code: &str, text: impl Into<String>) -> Self {
-        Self {
-            code: code.to_owned(),
-            text: text.into(),
-            line: None,
-        }
+        Self { code: code.to_owned(), text: text.into(), line: None }
     }
 }
 
@@ -147,8 +143,7 @@ pub struct ScriptReport {
 impl ScriptReport {
     /// Whether every statement ran well.
     pub fn is_green(&self) -> bool {
-        self.statements.len() == self.total as usize
-            && self.statements.iter().all(|statement| statement.ok)
+        self.statements.len() == self.total as usize && self.statements.iter().all(|statement| statement.ok)
     }
 
     /// `green` or `red`, the words of `SQL-12`.

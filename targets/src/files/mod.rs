@@ -64,8 +64,5 @@ pub trait Files: Send + Sync {
 /// Opens `file:DIR`. `s3://` is refused: it is not built yet.
 pub fn open(url: &str) -> Result<Arc<dyn Files>, TargetError> {
     let (scheme, rest) = url.split_once(':').unwrap_or(("", url));
-    Err(TargetError::NoDriver {
-        scheme: scheme.to_owned(),
-        why: format!("the driver for {rest} is being built"),
-    })
+    Err(TargetError::NoDriver { scheme: scheme.to_owned(), why: format!("the driver for {rest} is being built") })
 }

@@ -46,8 +46,5 @@ pub trait Notices: Send + Sync {
 /// Opens `file:DIR`, a mailbox folder with `email/`, `sms/` and `im/` in it.
 pub fn open(url: &str) -> Result<Arc<dyn Notices>, TargetError> {
     let (scheme, rest) = url.split_once(':').unwrap_or(("", url));
-    Err(TargetError::NoDriver {
-        scheme: scheme.to_owned(),
-        why: format!("the driver for {rest} is being built"),
-    })
+    Err(TargetError::NoDriver { scheme: scheme.to_owned(), why: format!("the driver for {rest} is being built") })
 }

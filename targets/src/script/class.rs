@@ -53,12 +53,10 @@ pub(super) fn classify(dialect: Dialect, tokens: &[Token<'_>]) -> Facts {
     Facts {
         class,
         session: session(dialect, &words),
-        temporary: words.has("temp")
-            || words.has("temporary")
-            || (postgres && words.first_is(&["prepare", "listen"])),
+        temporary: words.has("temp") || words.has("temporary") || (postgres && words.first_is(&["prepare", "listen"])),
         counts: words.first_is(&[
-            "select", "values", "table", "insert", "update", "delete", "merge", "replace", "with",
-            "explain", "show", "copy", "fetch",
+            "select", "values", "table", "insert", "update", "delete", "merge", "replace", "with", "explain", "show",
+            "copy", "fetch",
         ]),
         copies_from_client: postgres && words.first_is(&["copy"]) && words.follows("from", "stdin"),
     }
@@ -86,9 +84,7 @@ impl Words<'_, '_> {
     }
 
     fn follows(&self, first: &str, then: &str) -> bool {
-        self.tokens
-            .windows(2)
-            .any(|pair| pair[0].is(first) && pair[1].is(then))
+        self.tokens.windows(2).any(|pair| pair[0].is(first) && pair[1].is(then))
     }
 
     /// Whether a name, bare or quoted, satisfies the test.
@@ -106,20 +102,16 @@ const OURS: &str = "it names the tables in which this program keeps its proof of
 fn control(words: &Words<'_, '_>) -> Option<Class> {
     let class = match () {
         () if words.first_is(&["commit", "end"]) => match words.has("chain") && !words.has("no") {
-            true => Class::Refused(
-                "AND CHAIN would open a transaction that nothing closes; write COMMIT, then BEGIN",
-            ),
+            true => Class::Refused("AND CHAIN would open a transaction that nothing closes; write COMMIT, then BEGIN"),
             false => Class::Commit,
         },
         () if words.first_is(&["rollback", "abort"]) && words.has("to") => Class::RollbackTo,
-        () if words.first_is(&["rollback", "abort"]) => {
-            match words.has("chain") && !words.has("no") {
-                true => Class::Refused(
-                    "AND CHAIN would open a transaction that nothing closes; write ROLLBACK, then BEGIN",
-                ),
-                false => Class::Rollback,
+        () if words.first_is(&["rollback", "abort"]) => match words.has("chain") && !words.has("no") {
+            true => {
+                Class::Refused("AND CHAIN would open a transaction that nothing closes; write ROLLBACK, then BEGIN")
             }
-        }
+            false => Class::Rollback,
+        },
         () if words.first_is(&["savepoint"]) => Class::Savepoint,
         () if words.first_is(&["release"]) => Class::Release,
         () => return None,
@@ -144,12 +136,7 @@ fn sqlite(words: &Words<'_, '_>) -> Class {
         }
         () if words.first_is(&["vacuum"]) => Class::Alone,
         () if words.first_is(&["pragma"]) => {
-            match words.names(|name| {
-                matches!(
-                    name,
-                    "foreign_keys" | "wal_checkpoint" | "optimize" | "temp_store"
-                )
-            }) {
+            match words.names(|name| matches!(name, "foreign_keys" | "wal_checkpoint" | "optimize" | "temp_store")) {
                 true => Class::Alone,
                 false => Class::Plain,
             }
@@ -161,19 +148,14 @@ fn sqlite(words: &Words<'_, '_>) -> Class {
 fn postgres(words: &Words<'_, '_>) -> Class {
     let dotted = words.tokens.windows(2).any(|pair| {
         pair[1].text == "." && matches!(pair[0].kind, Kind::Word | Kind::Name) && {
-            pair[0]
-                .text
-                .trim_matches('"')
-                .eq_ignore_ascii_case("leasehold")
+            pair[0].text.trim_matches('"').eq_ignore_ascii_case("leasehold")
         }
     });
     if dotted || (words.has("schema") && words.names(|name| name == "leasehold")) {
         return Class::Refused(OURS);
     }
     if words.first_is(&["begin"]) || words.starts(&["start", "transaction"]) {
-        return Class::Begin {
-            read_only: words.follows("read", "only"),
-        };
+        return Class::Begin { read_only: words.follows("read", "only") };
     }
     if words.starts(&["commit", "prepared"]) || words.starts(&["rollback", "prepared"]) {
         return Class::Alone;
@@ -196,14 +178,11 @@ fn postgres(words: &Words<'_, '_>) -> Class {
 /// Statements that PostgreSQL refuses in a transaction block, as far as words tell. The others tell by SQLSTATE 25001.
 fn needs_no_transaction(words: &Words<'_, '_>) -> bool {
     let makes_or_drops = words.first_is(&["create", "drop"])
-        && ["database", "tablespace", "subscription"]
-            .iter()
-            .any(|thing| words.is(1, thing));
+        && ["database", "tablespace", "subscription"].iter().any(|thing| words.is(1, thing));
     let concurrently = words.has("concurrently")
         && (words.first_is(&["reindex"]) || words.has("index") || words.has("detach"))
         && words.first_is(&["create", "drop", "reindex", "alter"]);
-    let whole = words.first_is(&["reindex"])
-        && (words.has("database") || words.has("system") || words.has("schema"));
+    let whole = words.first_is(&["reindex"]) && (words.has("database") || words.has("system") || words.has("schema"));
     let moves = words.starts(&["alter", "database"]) && words.follows("set", "tablespace");
     words.first_is(&["vacuum"])
         || makes_or_drops
@@ -223,18 +202,13 @@ fn session(dialect: Dialect, words: &Words<'_, '_>) -> bool {
                 && words.names(|name| {
                     matches!(
                         name,
-                        "foreign_keys"
-                            | "recursive_triggers"
-                            | "case_sensitive_like"
-                            | "temp_store"
-                            | "cache_size"
+                        "foreign_keys" | "recursive_triggers" | "case_sensitive_like" | "temp_store" | "cache_size"
                     )
                 })
         }
         Dialect::Postgres => {
             let scope = ["local", "transaction", "constraints"];
-            words.first_is(&["reset"])
-                || (words.first_is(&["set"]) && !scope.iter().any(|word| words.is(1, word)))
+            words.first_is(&["reset"]) || (words.first_is(&["set"]) && !scope.iter().any(|word| words.is(1, word)))
         }
     }
 }

@@ -38,24 +38,14 @@ impl Token<'_> {
 
 /// Cuts `text` into tokens.
 pub(super) fn lex(dialect: Dialect, text: &str) -> Result<Vec<Token<'_>>, ScriptError> {
-    let mut lexer = Lexer {
-        dialect,
-        text,
-        at: 0,
-        line: 1,
-    };
+    let mut lexer = Lexer { dialect, text, at: 0, line: 1 };
     let mut tokens = Vec::new();
     while lexer.at < text.len() {
         let (start, line) = (lexer.at, lexer.line);
         let kind = lexer.next()?;
         let piece = &text[start..lexer.at];
         lexer.line += line_breaks(piece, text[lexer.at..].starts_with('\n'));
-        tokens.push(Token {
-            kind,
-            text: piece,
-            start,
-            line,
-        });
+        tokens.push(Token { kind, text: piece, start, line });
     }
     Ok(tokens)
 }
@@ -110,19 +100,13 @@ impl<'t> Lexer<'t> {
             '/' if rest.starts_with("/*") => self.comment(),
             '\'' => self.quoted('\'', false, "string").map(|()| Kind::Literal),
             '"' => self.quoted('"', false, "quoted name").map(|()| Kind::Name),
-            '`' if self.dialect == Dialect::Sqlite => {
-                self.quoted('`', false, "quoted name").map(|()| Kind::Name)
-            }
+            '`' if self.dialect == Dialect::Sqlite => self.quoted('`', false, "quoted name").map(|()| Kind::Name),
             '[' if self.dialect != Dialect::Postgres => self.bracket(),
             '$' if self.dialect == Dialect::Postgres => self.dollar(),
-            '$' if rest.starts_with("$(") => Err(self.error(
-                "a sqlcmd variable $(…)",
-                "write the value: variables of sqlcmd are not replaced here",
-            )),
-            '\\' => Err(self.error(
-                "a backslash command",
-                "leave out commands of psql: they are not SQL",
-            )),
+            '$' if rest.starts_with("$(") => {
+                Err(self.error("a sqlcmd variable $(…)", "write the value: variables of sqlcmd are not replaced here"))
+            }
+            '\\' => Err(self.error("a backslash command", "leave out commands of psql: they are not SQL")),
             c if is_word_start(c) => self.word(),
             c if c.is_ascii_digit() => {
                 self.take_while(|c| c.is_alphanumeric() || c == '_' || c == '.');
@@ -145,9 +129,7 @@ impl<'t> Lexer<'t> {
     }
 
     fn error(&self, what: &str, remedy: &str) -> ScriptError {
-        let line_start = self.text[..self.at]
-            .rfind(['\n', '\r'])
-            .map_or(0, |at| at + 1);
+        let line_start = self.text[..self.at].rfind(['\n', '\r']).map_or(0, |at| at + 1);
         let column = self.text[line_start..self.at].chars().count() + 1;
         ScriptError {
             line: self.line,
@@ -172,10 +154,7 @@ impl<'t> Lexer<'t> {
                 }
             }
         }
-        Err(self.error(
-            &format!("the {what} that opens here is never closed"),
-            &format!("close it with {quote}"),
-        ))
+        Err(self.error(&format!("the {what} that opens here is never closed"), &format!("close it with {quote}")))
     }
 
     fn bracket(&mut self) -> Result<Kind, ScriptError> {
@@ -196,10 +175,7 @@ impl<'t> Lexer<'t> {
             self.at += end + 1;
             return Ok(Kind::Name);
         }
-        Err(self.error(
-            "the quoted name that opens here is never closed",
-            "close it with ]",
-        ))
+        Err(self.error("the quoted name that opens here is never closed", "close it with ]"))
     }
 
     /// A block comment; it nests in PostgreSQL and T-SQL, and does not in SQLite.
@@ -224,10 +200,7 @@ impl<'t> Lexer<'t> {
                 _ => at += 1,
             }
         }
-        Err(self.error(
-            "the comment that opens here is never closed",
-            "close it with */ once for each /*",
-        ))
+        Err(self.error("the comment that opens here is never closed", "close it with */ once for each /*"))
     }
 
     /// `$$…$$` or `$tag$…$tag$`; any other `$` is one character.
@@ -235,15 +208,11 @@ impl<'t> Lexer<'t> {
         let rest = self.rest();
         let tag_end = rest[1..].find('$').map(|at| at + 2).filter(|&end| {
             let tag = &rest[1..end - 1];
-            tag.chars().next().is_none_or(is_word_start)
-                && tag.chars().all(|c| is_word_start(c) || c.is_ascii_digit())
+            tag.chars().next().is_none_or(is_word_start) && tag.chars().all(|c| is_word_start(c) || c.is_ascii_digit())
         });
         let Some(tag_end) = tag_end else {
             if rest.starts_with("$(") {
-                return Err(self.error(
-                    "a sqlcmd variable $(…)",
-                    "write the value: variables are not replaced here",
-                ));
+                return Err(self.error("a sqlcmd variable $(…)", "write the value: variables are not replaced here"));
             }
             self.at += 1;
             return Ok(Kind::Symbol);
@@ -254,21 +223,17 @@ impl<'t> Lexer<'t> {
                 self.at += tag_end + end + tag.len();
                 Ok(Kind::Literal)
             }
-            None => Err(self.error(
-                "the dollar quote that opens here is never closed",
-                &format!("close it with {tag}"),
-            )),
+            None => {
+                Err(self.error("the dollar quote that opens here is never closed", &format!("close it with {tag}")))
+            }
         }
     }
 
     fn word(&mut self) -> Result<Kind, ScriptError> {
         let start = self.at;
         let tsql = self.dialect == Dialect::Tsql;
-        self.take_while(|c| {
-            is_word_start(c) || c.is_ascii_digit() || c == '$' || (tsql && matches!(c, '@' | '#'))
-        });
-        let escapes = self.dialect == Dialect::Postgres
-            && self.text[start..self.at].eq_ignore_ascii_case("e");
+        self.take_while(|c| is_word_start(c) || c.is_ascii_digit() || c == '$' || (tsql && matches!(c, '@' | '#')));
+        let escapes = self.dialect == Dialect::Postgres && self.text[start..self.at].eq_ignore_ascii_case("e");
         if escapes && self.rest().starts_with('\'') {
             return self.quoted('\'', true, "string").map(|()| Kind::Literal);
         }
@@ -279,32 +244,17 @@ impl<'t> Lexer<'t> {
     fn go_line(&mut self) -> Result<Option<u32>, ScriptError> {
         let line = self.rest().split(['\n', '\r']).next().unwrap_or_default();
         let code = line.trim_start_matches([' ', '\t']);
-        let Some(after) = code
-            .get(..2)
-            .filter(|word| word.eq_ignore_ascii_case("go"))
-            .map(|_| &code[2..])
-        else {
+        let Some(after) = code.get(..2).filter(|word| word.eq_ignore_ascii_case("go")).map(|_| &code[2..]) else {
             return Ok(None);
         };
         if after.starts_with(';') {
-            return Err(self.error(
-                "GO with a semicolon",
-                "write GO alone on its line, without ;",
-            ));
+            return Err(self.error("GO with a semicolon", "write GO alone on its line, without ;"));
         }
-        if !(after.is_empty()
-            || after.starts_with([' ', '\t'])
-            || after.starts_with("--")
-            || after.starts_with("/*"))
-        {
+        if !(after.is_empty() || after.starts_with([' ', '\t']) || after.starts_with("--") || after.starts_with("/*")) {
             return Ok(None);
         }
         let after = strip_comment(after.trim());
-        let count = if after.is_empty() {
-            Some(1)
-        } else {
-            after.parse().ok().filter(|n| (1..=1000).contains(n))
-        };
+        let count = if after.is_empty() { Some(1) } else { after.parse().ok().filter(|n| (1..=1000).contains(n)) };
         match count {
             Some(count) => {
                 self.at += line.len();
@@ -338,20 +288,11 @@ impl<'t> Lexer<'t> {
             "perftrace",
         ];
         let code = self.rest().trim_start_matches([' ', '\t']);
-        let word: &str = code.strip_prefix(':').map_or("", |rest| {
-            &rest[..rest
-                .find(|c: char| !c.is_ascii_alphabetic())
-                .unwrap_or(rest.len())]
-        });
-        if code.starts_with("!!")
-            || COMMANDS
-                .iter()
-                .any(|command| word.eq_ignore_ascii_case(command))
-        {
-            return Err(self.error(
-                "a command of sqlcmd",
-                "leave it out: commands of sqlcmd are not SQL",
-            ));
+        let word: &str = code
+            .strip_prefix(':')
+            .map_or("", |rest| &rest[..rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len())]);
+        if code.starts_with("!!") || COMMANDS.iter().any(|command| word.eq_ignore_ascii_case(command)) {
+            return Err(self.error("a command of sqlcmd", "leave it out: commands of sqlcmd are not SQL"));
         }
         Ok(())
     }

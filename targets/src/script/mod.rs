@@ -80,10 +80,7 @@ pub struct Script {
 impl Script {
     /// Cuts a text. It is pure: the same text always gives the same statements.
     pub fn parse(dialect: Dialect, text: &str) -> Result<Self, ScriptError> {
-        Ok(Self {
-            dialect,
-            statements: split::split(dialect, text)?,
-        })
+        Ok(Self { dialect, statements: split::split(dialect, text)? })
     }
 
     /// Its dialect.

@@ -13,14 +13,8 @@ const MOST: usize = 20_000;
 pub(super) fn split(dialect: Dialect, text: &str) -> Result<Vec<Statement>, ScriptError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if let Some(at) = text.find('\0') {
-        let line = u32::try_from(text[..at].matches('\n').count())
-            .unwrap_or(u32::MAX)
-            .saturating_add(1);
-        return Err(refuse(
-            line,
-            "a NUL character",
-            "save the script as UTF-8 text",
-        ));
+        let line = u32::try_from(text[..at].matches('\n').count()).unwrap_or(u32::MAX).saturating_add(1);
+        return Err(refuse(line, "a NUL character", "save the script as UTF-8 text"));
     }
     let tokens = lex(dialect, text)?;
     let mut statements = Vec::new();
@@ -30,11 +24,7 @@ pub(super) fn split(dialect: Dialect, text: &str) -> Result<Vec<Statement>, Scri
             statements.extend(once.iter().cloned());
             if statements.len() > MOST {
                 let line = batch.first().map_or(1, |token| token.line);
-                return Err(refuse(
-                    line,
-                    "more than 20000 statements",
-                    "cut the script into several",
-                ));
+                return Err(refuse(line, "more than 20000 statements", "cut the script into several"));
             }
         }
     }
@@ -55,17 +45,12 @@ fn batches<'s, 't>(tokens: &'s [Token<'t>]) -> Vec<(&'s [Token<'t>], u32)> {
     batches
 }
 
-fn batch_statements(
-    dialect: Dialect,
-    text: &str,
-    batch: &[Token<'_>],
-) -> Result<Vec<Statement>, ScriptError> {
+fn batch_statements(dialect: Dialect, text: &str, batch: &[Token<'_>]) -> Result<Vec<Statement>, ScriptError> {
     let mut statements = Vec::new();
     let mut current: Vec<Token<'_>> = Vec::new();
     let mut nesting = Nesting::default();
     for token in batch.iter().filter(|token| token.kind != Kind::Blank) {
-        let ends =
-            dialect != Dialect::Tsql && token.text == ";" && !nesting.holds(dialect, &current);
+        let ends = dialect != Dialect::Tsql && token.text == ";" && !nesting.holds(dialect, &current);
         if ends {
             statements.extend(statement(dialect, text, &current)?);
             current.clear();
@@ -79,11 +64,7 @@ fn batch_statements(
     Ok(statements)
 }
 
-fn statement(
-    dialect: Dialect,
-    text: &str,
-    tokens: &[Token<'_>],
-) -> Result<Option<Statement>, ScriptError> {
+fn statement(dialect: Dialect, text: &str, tokens: &[Token<'_>]) -> Result<Option<Statement>, ScriptError> {
     let (Some(first), Some(last)) = (tokens.first(), tokens.last()) else {
         return Ok(None);
     };
@@ -109,12 +90,7 @@ fn statement(
 }
 
 fn refuse(line: u32, what: &str, remedy: &str) -> ScriptError {
-    ScriptError {
-        line,
-        column: 1,
-        what: what.to_owned(),
-        remedy: remedy.to_owned(),
-    }
+    ScriptError { line, column: 1, what: what.to_owned(), remedy: remedy.to_owned() }
 }
 
 /// How deep the statement so far is in constructs that may hold a `;`.
@@ -136,11 +112,7 @@ impl Nesting {
                 () => {}
             },
             (Dialect::Postgres, _) if token.is("atomic") => {
-                let begins = tokens
-                    .iter()
-                    .rev()
-                    .nth(1)
-                    .is_some_and(|before| before.is("begin"));
+                let begins = tokens.iter().rev().nth(1).is_some_and(|before| before.is("begin"));
                 if begins && makes_routine(tokens) {
                     self.body = 1;
                 }
@@ -167,9 +139,7 @@ impl Nesting {
 
 fn makes_trigger(tokens: &[Token<'_>]) -> bool {
     let mut words = tokens.iter().peekable();
-    if words.next_if(|token| token.is("explain")).is_some()
-        && words.next_if(|token| token.is("query")).is_some()
-    {
+    if words.next_if(|token| token.is("explain")).is_some() && words.next_if(|token| token.is("query")).is_some() {
         words.next_if(|token| token.is("plan"));
     }
     let creates = words.next().is_some_and(|token| token.is("create"));
@@ -183,10 +153,7 @@ fn makes_routine(tokens: &[Token<'_>]) -> bool {
     if words.next_if(|token| token.is("or")).is_some() {
         words.next();
     }
-    creates
-        && words
-            .next()
-            .is_some_and(|token| token.is("function") || token.is("procedure"))
+    creates && words.next().is_some_and(|token| token.is("function") || token.is("procedure"))
 }
 
 #[cfg(test)]

@@ -21,14 +21,8 @@ pub enum FaultPoint {
 
 impl FaultPoint {
     /// All of them.
-    pub const ALL: [Self; 6] = [
-        Self::Begun,
-        Self::Ran,
-        Self::Recorded,
-        Self::Committed,
-        Self::MarkedBegun,
-        Self::RanAlone,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Begun, Self::Ran, Self::Recorded, Self::Committed, Self::MarkedBegun, Self::RanAlone];
 }
 
 /// Says whether to break at a point of the statement with an index.
