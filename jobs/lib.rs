@@ -1,2 +1,31 @@
-//! The kinds.
+//! The job kinds, one file each beside this one, and the policies that they obey.
+//!
+//! Adding a kind touches two files: the kind's own, and [`kinds`] below. A rule is data in `policy`; a kind checks it
+//! when a command is accepted and again when the job starts.
+
+pub mod catalogue;
 pub mod policy;
+pub mod services;
+
+pub mod data_center_backup;
+pub mod data_center_restore;
+pub mod sql_update;
+pub mod verification_code;
+
+pub use catalogue::{
+    Admitted, Ask, Catalogue, Envelope, Kind, KindCard, Limits, Submission, Verification, What, schema_of,
+};
+pub use policy::{Actor, ErrorCode, Refusal, Rules, Status, Tenant};
+pub use services::{Backup, Backups, Directory, Origin, Services, ServicesOptions};
+
+use catalogue::{AnyKind, kind};
+
+/// Every kind that this program knows.
+fn kinds() -> Vec<Box<dyn AnyKind>> {
+    vec![
+        kind::<sql_update::SqlUpdate>(),
+        kind::<data_center_backup::DataCenterBackup>(),
+        kind::<data_center_restore::DataCenterRestore>(),
+        kind::<verification_code::VerificationCode>(),
+    ]
+}
