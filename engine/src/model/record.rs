@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::{Event, EventWord, JobId, NewJob, Place, Priority, Retry, UnixMs};
 
 /// Size of the header.
-pub const HEADER_BYTES: usize = 70;
+const HEADER_BYTES: usize = 70;
 const VERSION: u8 = 1;
 const FLAG_CANCEL: u8 = 1;
 const FLAG_ONCE_OPEN: u8 = 4;

@@ -79,9 +79,10 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unreachable`].
-    pub async fn with_own_connection(&self, response_timeout: Duration) -> Result<Self, StoreError> {
+    pub async fn with_own_connection(&self, response_timeout: Duration, resends: u32) -> Result<Self, StoreError> {
         let mut own = self.clone();
         own.connection = connect(&self.client, response_timeout).await?;
+        own.resends = resends;
         Ok(own)
     }
 

@@ -64,7 +64,7 @@ fn wish(job: &NewJob) -> Vec<u8> {
         return Vec::new();
     }
     let mut out = Vec::new();
-    let mut text = |out: &mut Vec<u8>, t: &[u8]| {
+    let text = |out: &mut Vec<u8>, t: &[u8]| {
         out.push(t.len().min(255) as u8);
         out.extend(&t[..t.len().min(255)]);
     };

@@ -31,5 +31,8 @@ pub use read::{Cursor, JobFilter, OldestWaiting, Page, PlaceCount, WorkerSeen};
 pub use registry::{Document, Put};
 pub use settle::{Outcome, Settled, Settlement};
 pub use steps::{Begun, Ended};
+pub(crate) use steps::{Opening, Said};
+pub(crate) use claim::read_claim;
+pub(crate) use settle::read_settled;
 pub use tickets::Issued;
 pub use watch::{Change, Changes};

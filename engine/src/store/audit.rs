@@ -1,0 +1,154 @@
+//! The audit: is every job in exactly one place, and do indexes, counters and locks agree with the records? For tests and `doctor`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{connect::Store, error::StoreError};
+use crate::model::{JobRecord, Place};
+
+/// Something that does not agree.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct AuditFinding {
+    /// The job or key.
+    pub subject: String,
+    /// What is wrong.
+    pub text: String,
+}
+
+/// What the audit saw.
+#[derive(Debug, Default, serde::Serialize)]
+pub struct AuditReport {
+    /// Records read.
+    pub jobs: u64,
+    /// What does not agree; empty is good.
+    pub findings: Vec<AuditFinding>,
+}
+
+impl Store {
+    /// Compares all records with all indexes. Reads everything (by SCAN, outside scripts): on a quiet store.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be reached.
+    pub async fn audit(&self) -> Result<AuditReport, StoreError> {
+        let mut report = AuditReport::default();
+        for shard in 0..self.shards {
+            self.audit_shard(shard, &mut report).await?;
+        }
+        Ok(report)
+    }
+
+    async fn audit_shard(&self, shard: u16, report: &mut AuditReport) -> Result<(), StoreError> {
+        let records = self.all_records(shard).await?;
+        report.jobs += records.len() as u64;
+        let mut say = |subject: &str, text: String| report.findings.push(AuditFinding { subject: subject.to_owned(), text });
+        let mut counted: BTreeMap<String, i64> = BTreeMap::new();
+        for r in records.values() {
+            *counted.entry(format!("{}|{}|{}", r.queue, r.kind, r.place)).or_default() += 1;
+            if !r.place.is_final() {
+                *counted.entry("live".to_owned()).or_default() += 1;
+            }
+        }
+        let mut held = self.counters(shard).await?;
+        held.remove("webhook_backlog");
+        held.retain(|_, n| *n != 0);
+        if held != counted {
+            say("counters", format!("the counters say {held:?}, the records say {counted:?}"));
+        }
+        for (place, key) in [(Place::Scheduled, "scheduled"), (Place::Blocked, "blocked"), (Place::Running, "leases"), (Place::Waiting, "waiting"), (Place::Unknown, "unknown")] {
+            let mut cmd = redis::cmd("ZRANGE");
+            cmd.arg(self.key(shard, key)).arg(0).arg(-1);
+            let listed: BTreeSet<String> = self.query("audit", cmd).await?;
+            let meant: BTreeSet<String> = records.values().filter(|r| r.place == place).map(|r| r.id.to_string()).collect();
+            for id in listed.symmetric_difference(&meant) {
+                say(id, format!("its record says {:?}, the index `{key}` says otherwise", records.get(id).map(|r| r.place)));
+            }
+        }
+        self.audit_lists(shard, &records, &mut say).await?;
+        self.audit_locks(shard, &records, &mut say).await
+    }
+
+    async fn audit_lists(&self, shard: u16, records: &BTreeMap<String, JobRecord>, say: &mut impl FnMut(&str, String)) -> Result<(), StoreError> {
+        let mut lists: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for r in records.values() {
+            let key = match r.place {
+                Place::Ready => format!("ready:{}:{}", r.priority as u8, r.queue),
+                p if p.is_final() => format!("finished:{p}"),
+                _ => continue,
+            };
+            lists.entry(key).or_default().insert(r.id.to_string());
+        }
+        for (key, meant) in lists {
+            let mut cmd = redis::cmd("LRANGE");
+            cmd.arg(self.key(shard, &key)).arg(0).arg(-1);
+            let listed: BTreeSet<String> = self.query("audit", cmd).await?;
+            for id in meant.difference(&listed) {
+                say(id, format!("it is missing in the list `{key}`"));
+            }
+        }
+        for r in records.values() {
+            let mut cmd = redis::cmd("ZSCORE");
+            cmd.arg(self.key(shard, &format!("tenant:{}", r.tenant))).arg(r.id.as_str());
+            let score: Option<f64> = self.query("audit", cmd).await?;
+            if score.is_none() {
+                say(r.id.as_str(), format!("it is missing in the list of tenant {}", r.tenant));
+            }
+        }
+        Ok(())
+    }
+
+    async fn audit_locks(&self, shard: u16, records: &BTreeMap<String, JobRecord>, say: &mut impl FnMut(&str, String)) -> Result<(), StoreError> {
+        let mut holders: BTreeMap<String, String> = BTreeMap::new();
+        for r in records.values().filter(|r| r.holds_resource) {
+            if let Some(other) = holders.insert(r.resource.clone(), r.id.to_string()) {
+                say(r.id.as_str(), format!("it and {other} both hold {}", r.resource));
+            }
+        }
+        for key in self.scan(&self.key(shard, "lock:*")).await? {
+            let resource = key.rsplit_once(":lock:").map_or("", |(_, r)| r).to_owned();
+            let mut cmd = redis::cmd("GET");
+            cmd.arg(&key);
+            let id: Option<String> = self.query("audit", cmd).await?;
+            if holders.remove(&resource) != id {
+                say(&resource, format!("its lock names {id:?}, whose record does not hold it"));
+            }
+        }
+        for (resource, id) in holders {
+            say(&id, format!("it says that it holds {resource}, but there is no such lock"));
+        }
+        for r in records.values().filter(|r| r.place == Place::Blocked) {
+            let mut pipe = redis::pipe();
+            pipe.cmd("ZSCORE").arg(self.key(shard, &format!("waiters:{}", r.resource))).arg(r.id.as_str());
+            pipe.cmd("EXISTS").arg(self.key(shard, &format!("lock:{}", r.resource)));
+            let (score, locked): (Option<f64>, bool) = self.pipe("audit", &pipe).await?;
+            if score.is_none() || !locked {
+                say(r.id.as_str(), format!("it is blocked on {} without waiting for anybody", r.resource));
+            }
+        }
+        Ok(())
+    }
+
+    async fn all_records(&self, shard: u16) -> Result<BTreeMap<String, JobRecord>, StoreError> {
+        let ids: Vec<String> = self.scan(&self.key(shard, "j:*")).await?.iter().filter_map(|k| Some(k.rsplit_once(":j:")?.1.to_owned())).collect();
+        let mut all = BTreeMap::new();
+        for batch in ids.chunks(500) {
+            for (id, record) in batch.iter().zip(self.records(shard, batch).await?) {
+                all.extend(record.map(|r| (id.clone(), r)));
+            }
+        }
+        Ok(all)
+    }
+
+    async fn scan(&self, pattern: &str) -> Result<BTreeSet<String>, StoreError> {
+        let (mut cursor, mut keys) = (0_u64, BTreeSet::new());
+        let pattern = pattern.replace('[', "\\[");
+        loop {
+            let mut cmd = redis::cmd("SCAN");
+            cmd.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(1000);
+            let (next, found): (u64, Vec<String>) = self.query("audit", cmd).await?;
+            keys.extend(found);
+            if next == 0 {
+                return Ok(keys);
+            }
+            cursor = next;
+        }
+    }
+}

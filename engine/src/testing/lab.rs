@@ -1,0 +1,103 @@
+//! The laboratory: a store on a Redis of its own, a clock that stands still, and an audit at the end.
+
+use std::{sync::Arc, time::Duration};
+
+use super::RedisServer;
+use crate::{
+    Place, Runner, Store, StoreOptions, Worker, WorkerOptions,
+    model::{JobId, JobView, NewJob, UnixMs},
+    store::JobFilter,
+};
+
+/// A store for one test. [`Lab::finish`] must be called: it audits, and complains of jobs left in `ready` or `running`.
+pub struct Lab {
+    /// The store.
+    pub store: Store,
+    /// Its Redis.
+    pub redis: RedisServer,
+    finished: bool,
+}
+
+/// 2026-11-22T04:00:00Z: noon in Shanghai.
+pub const NOON: UnixMs = 1_795_320_000_000;
+
+impl Lab {
+    /// A store whose clock stands at [`NOON`].
+    pub async fn new() -> Self {
+        let lab = Self::with_running_clock().await;
+        lab.store.set_time(NOON);
+        lab
+    }
+
+    /// A store with the clock of its Redis.
+    pub async fn with_running_clock() -> Self {
+        let redis = RedisServer::start();
+        let store = Store::open(StoreOptions::new(redis.url())).await.expect("a store");
+        Self { store, redis, finished: false }
+    }
+
+    /// Moves the standing clock.
+    pub fn at(&self, ms_after_noon: i64) {
+        self.store.set_time(NOON + ms_after_noon);
+    }
+
+    /// Takes a job in and gives its id; panics when it is refused.
+    pub async fn enqueue(&self, job: NewJob) -> JobId {
+        let id = job.id.clone();
+        let answers = self.store.enqueue(&[job], u64::MAX >> 12).await.expect("an answer");
+        assert_eq!(answers, [crate::Enqueued::Accepted(id.clone())]);
+        id
+    }
+
+    /// The job.
+    pub async fn job(&self, id: &JobId) -> JobView {
+        self.store.job(id).await.expect("an answer").expect("the job")
+    }
+
+    /// Where the job is.
+    pub async fn place(&self, id: &JobId) -> Place {
+        self.job(id).await.record.place
+    }
+
+    /// A worker with short leases for tests with a running clock.
+    pub async fn worker(&self, name: &str, runner: Arc<dyn Runner>) -> Worker {
+        let options = WorkerOptions { name: name.to_owned(), slots: 16, ..WorkerOptions::default() };
+        Worker::start(&self.store, runner, options).await.expect("a worker")
+    }
+
+    /// Waits until the job is in `place`; told by the store, bounded by 20 s.
+    pub async fn until(&self, id: &JobId, place: Place) -> JobView {
+        let changes = self.store.changes(true);
+        let mut hints = changes.listen();
+        let wait = async {
+            loop {
+                let job = self.job(id).await;
+                if job.record.place == place {
+                    return job;
+                }
+                let _ = tokio::time::timeout(Duration::from_millis(100), hints.recv()).await;
+            }
+        };
+        match tokio::time::timeout(Duration::from_secs(20), wait).await {
+            Ok(job) => job,
+            Err(_) => panic!("{id} is {:?}, not {place}", self.job(id).await.record),
+        }
+    }
+
+    /// Audits, and complains of jobs that are left in `ready` or `running`.
+    pub async fn finish(mut self) {
+        self.finished = true;
+        let report = self.store.audit().await.expect("an audit");
+        assert!(report.findings.is_empty(), "the audit found {:#?}", report.findings);
+        for place in [Place::Ready, Place::Running] {
+            let left = self.store.jobs(&JobFilter { place: Some(place), ..JobFilter::default() }, None, 10).await.expect("a page");
+            assert!(left.jobs.is_empty(), "left {place}: {:?}", left.jobs);
+        }
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        assert!(self.finished || std::thread::panicking(), "a test must end with lab.finish().await");
+    }
+}

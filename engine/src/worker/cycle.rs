@@ -1,0 +1,191 @@
+//! Claims in, settlements out, in one round trip. Guards that a lost reply loses neither: both are sent again under the same names (E10).
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use redis::Value;
+use tokio::sync::{broadcast, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    ctx::{Ctx, Shared},
+    leases::Why,
+};
+use crate::{
+    model::UnixMs,
+    store::{Change, Claim, Settled, Settlement, Store, read_claim, read_settled},
+};
+
+/// Jobs in one claim, settlements in one call.
+const BATCH: usize = 250;
+
+pub(crate) struct Cycle {
+    store: Store,
+    shared: Shared,
+    claimed: mpsc::UnboundedSender<Ctx>,
+    settle: mpsc::UnboundedReceiver<Settlement>,
+    stop_claiming: CancellationToken,
+    endings: VecDeque<Settlement>,
+    request: u64,
+    /// Look for work now.
+    look: bool,
+    look_at: Instant,
+}
+
+impl Cycle {
+    pub(crate) fn new(
+        store: Store,
+        shared: Shared,
+        claimed: mpsc::UnboundedSender<Ctx>,
+        settle: mpsc::UnboundedReceiver<Settlement>,
+        stop_claiming: CancellationToken,
+    ) -> Self {
+        Self { store, shared, claimed, settle, stop_claiming, endings: VecDeque::new(), request: 0, look: true, look_at: Instant::now() }
+    }
+
+    /// Goes round until told to stop; then sends what is left to settle.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let changes = self.store.changes(false);
+        let mut hints = changes.listen();
+        while !stop.is_cancelled() {
+            self.take_endings();
+            if self.endings.is_empty() && !(self.look && self.free() > 0) {
+                self.wait(&mut hints, &stop).await;
+                continue;
+            }
+            if !self.go_round().await {
+                let _ = tokio::time::timeout(Duration::from_millis(300), stop.cancelled()).await;
+            }
+        }
+        self.take_endings();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        self.look = false;
+        while !self.endings.is_empty() && Instant::now() < deadline {
+            self.go_round().await;
+        }
+    }
+
+    fn free(&self) -> usize {
+        if self.stop_claiming.is_cancelled() { 0 } else { self.shared.options.slots.saturating_sub(self.shared.leases.len()) }
+    }
+
+    fn take_endings(&mut self) {
+        while let Ok(ending) = self.settle.try_recv() {
+            self.endings.push_back(ending);
+        }
+    }
+
+    async fn wait(&mut self, hints: &mut broadcast::Receiver<Change>, stop: &CancellationToken) {
+        let until = tokio::time::Instant::from_std(self.look_at);
+        let may_look = self.free() > 0;
+        tokio::select! {
+            () = stop.cancelled() => {}
+            ending = self.settle.recv() => self.endings.extend(ending),
+            hint = hints.recv() => self.hear(hint),
+            () = tokio::time::sleep_until(until), if may_look => self.look = true,
+        }
+    }
+
+    fn hear(&mut self, hint: Result<Change, broadcast::error::RecvError>) {
+        match hint {
+            Ok(Change::Cancel(id)) => self.shared.leases.cancel(&id, Why::Cancel),
+            Ok(Change::Ready(queue)) => self.look |= self.shared.options.queues.contains(&queue) || queue == "*",
+            Ok(Change::Scheduled(at)) => self.look_no_later(at),
+            Ok(Change::Reconnected) | Err(_) => self.look = true,
+            Ok(Change::Deliveries | Change::Jobs(_)) => {}
+        }
+    }
+
+    /// The store's clock and ours differ by little on one machine and by some on many: the time is only a hint to look.
+    fn look_no_later(&mut self, due: UnixMs) {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
+        let then = Instant::now() + Duration::from_millis((due - now).max(0).unsigned_abs());
+        self.look_at = self.look_at.min(then);
+    }
+
+    /// One round trip per shard; `false` when the store could not be reached (everything is kept and sent again).
+    async fn go_round(&mut self) -> bool {
+        self.look_at = Instant::now() + Duration::from_millis(self.shared.options.poll_ms);
+        let (looked, mut full) = (self.free() > 0, false);
+        for shard in 0..self.store.shards() {
+            let Some(more) = self.visit(shard).await else { return false };
+            full |= more;
+        }
+        if looked {
+            self.look = full;
+        }
+        true
+    }
+
+    async fn visit(&mut self, shard: u16) -> Option<bool> {
+        let mut mine: Vec<Settlement> = self.endings.iter().filter(|e| e.id.shard() == shard).take(BATCH).cloned().collect();
+        // Free after these endings, so that a full worker goes on without an extra round.
+        let want = if self.stop_claiming.is_cancelled() || (!self.look && mine.is_empty()) { 0 } else { (self.free() + mine.len()).min(BATCH) };
+        if mine.is_empty() && want == 0 {
+            return Some(false);
+        }
+        self.request += 1;
+        let options = &self.shared.options;
+        let claim = Claim { worker: options.name.clone(), request: self.request, want, lease_ms: options.lease_ms, queues: options.queues.clone() };
+        let mut pipe = redis::pipe();
+        if !mine.is_empty() {
+            pipe.add_command(self.store.settle_cmd(shard, &mine));
+        }
+        if want > 0 {
+            pipe.add_command(self.store.claim_cmd(shard, &claim));
+        }
+        let asked_at = Instant::now();
+        let mut replies: Vec<Value> = match self.store.pipe("cycle", &pipe).await {
+            Ok(replies) => replies,
+            Err(error) => {
+                tracing::warn!(code = error.code(), %error, "claims and settlements wait for the store");
+                return None;
+            }
+        };
+        let claimed = if want > 0 { replies.pop() } else { None };
+        if let Some(words) = replies.pop() {
+            self.settled(&mut mine, words);
+        }
+        let jobs = match claimed {
+            Some(Value::Array(reply)) => self.begin(read_claim(reply), asked_at),
+            _ => 0,
+        };
+        Some(want > 0 && jobs >= want)
+    }
+
+    fn settled(&mut self, sent: &mut Vec<Settlement>, words: Value) {
+        let words: Vec<String> = redis::from_redis_value(words).unwrap_or_default();
+        for (ending, word) in sent.drain(..).zip(words) {
+            match read_settled(&word) {
+                Ok(Settled::Ok) => {}
+                Ok(other) => tracing::warn!(job = %ending.id, fence = ending.fence, answer = ?other, "not settled: another holds the job"),
+                Err(error) => tracing::error!(job = %ending.id, %error, "not settled"),
+            }
+            self.shared.leases.release(&ending.id);
+            if let Some(at) = self.endings.iter().position(|e| e.id == ending.id && e.fence == ending.fence) {
+                self.endings.remove(at);
+            }
+        }
+    }
+
+    fn begin(&mut self, claimed: crate::store::Claimed, asked_at: Instant) -> usize {
+        if let Some(due) = claimed.next_due {
+            let wait = Duration::from_millis((due - claimed.now).max(0).unsigned_abs());
+            self.look_at = self.look_at.min(Instant::now() + wait);
+        }
+        if claimed.unreadable > 0 {
+            tracing::error!(jobs = claimed.unreadable, "records of another version were claimed; their leases run out");
+        }
+        let many = claimed.jobs.len();
+        let until = asked_at + Duration::from_millis(self.shared.options.lease_ms);
+        for record in claimed.jobs {
+            // The same id still runs here under an older fence: let this claim run out, the older attempt is stopped.
+            let Some(lease) = self.shared.leases.hold(&record.id, record.fence, until) else { continue };
+            let ctx = Ctx::new(record, lease, self.shared.clone(), (claimed.now, asked_at));
+            let _ = self.claimed.send(ctx);
+        }
+        many
+    }
+}

@@ -1,0 +1,103 @@
+//! Leases are renewed on a task of their own, whatever handlers do. Guards E9: what cannot be renewed is stopped in time.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    leases::{Lease, Leases, Why},
+    options::WorkerOptions,
+};
+use crate::{
+    model::JobId,
+    store::{Renewed, Store},
+};
+
+pub(crate) struct Renewal {
+    pub(crate) store: Store,
+    pub(crate) leases: Arc<Leases>,
+    pub(crate) options: Arc<WorkerOptions>,
+    pub(crate) kinds: Vec<String>,
+}
+
+/// Leases in one call.
+const BATCH: usize = 500;
+
+impl Renewal {
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let every = Duration::from_millis(self.options.renew_ms);
+        let watch = Duration::from_millis((self.options.renew_ms / 5).clamp(50, 500));
+        let mut next = Instant::now();
+        while !stop.is_cancelled() {
+            self.leases.stop_expired();
+            if Instant::now() >= next {
+                next = Instant::now() + every;
+                if !self.renew_all().await {
+                    next = Instant::now() + watch;
+                }
+                self.say_alive().await;
+            }
+            let _ = tokio::time::timeout(watch.min(next.saturating_duration_since(Instant::now())), stop.cancelled()).await;
+        }
+        let _ = self.store.heartbeat(&self.options.name, None, 0).await;
+    }
+
+    async fn renew_all(&self) -> bool {
+        let mut good = true;
+        let held = self.leases.all();
+        for shard in 0..self.store.shards() {
+            let mine: Vec<_> = held.iter().filter(|(id, _)| id.shard() == shard).collect();
+            for batch in mine.chunks(BATCH) {
+                good &= self.renew(shard, batch).await;
+            }
+        }
+        good
+    }
+
+    async fn renew(&self, shard: u16, batch: &[&(JobId, Arc<Lease>)]) -> bool {
+        let asked_at = Instant::now();
+        let pairs: Vec<_> = batch.iter().map(|(id, lease)| (id.clone(), lease.fence)).collect();
+        let answers = match self.store.renew(shard, &pairs, self.options.lease_ms).await {
+            Ok(answers) => answers,
+            Err(error) => {
+                tracing::warn!(code = error.code(), %error, leases = batch.len(), "leases could not be renewed");
+                return false;
+            }
+        };
+        let until = asked_at + Duration::from_millis(self.options.lease_ms);
+        for ((id, lease), answer) in batch.iter().zip(answers) {
+            match answer {
+                Renewed::Held => lease.renewed(until),
+                Renewed::CancelRequested => {
+                    lease.renewed(until);
+                    lease.stop(Why::Cancel);
+                }
+                Renewed::Lost => self.lost(id, lease),
+            }
+        }
+        true
+    }
+
+    /// A lease that is settled at this very moment is not lost.
+    fn lost(&self, id: &JobId, lease: &Arc<Lease>) {
+        let still_held = self.leases.all().iter().any(|(held, l)| held == id && Arc::ptr_eq(l, lease));
+        if still_held && lease.why() != Why::Lost && !lease.is_settling() {
+            tracing::warn!(job = %id, fence = lease.fence, "the lease is lost: another may hold the job");
+            lease.stop(Why::Lost);
+        }
+    }
+
+    async fn say_alive(&self) {
+        let document = serde_json::json!({
+            "queues": self.options.queues, "slots": self.options.slots, "running": self.leases.len(), "kinds": self.kinds,
+            "version": env!("CARGO_PKG_VERSION"), "pid": std::process::id(),
+        });
+        let ttl = self.options.renew_ms * 3 + 1000;
+        if let Err(error) = self.store.heartbeat(&self.options.name, Some(&document.to_string()), ttl).await {
+            tracing::warn!(code = error.code(), %error, "the heartbeat was not kept");
+        }
+    }
+}
