@@ -11,8 +11,12 @@ pub mod quota;
 pub mod refusal;
 pub mod roles;
 pub mod rules;
+pub mod sql;
 pub mod status;
 pub mod tenant;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod verify;
 pub mod window;
 
 pub use calendar::Calendar;

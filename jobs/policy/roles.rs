@@ -148,6 +148,16 @@ impl Actor {
         self.roles.contains(&role)
     }
 
+    /// Refuses a user id that is empty, longer than 64 bytes or has control characters: it becomes part of counters,
+    /// bindings and logs (ROLE-19).
+    pub fn check(&self) -> Result<(), Refusal> {
+        let id = &self.user_id;
+        if (1..=64).contains(&id.len()) && !id.chars().any(char::is_control) && !id.trim().is_empty() {
+            return Ok(());
+        }
+        Err(Refusal::invalid("ROLE-19", "actor.user_id", "a user id is 1 to 64 bytes without control characters"))
+    }
+
     fn is_any(&self, roles: &[Role]) -> bool {
         roles.iter().any(|role| self.is(*role))
     }

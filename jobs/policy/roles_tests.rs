@@ -1,5 +1,5 @@
 //! The role matrices: each check is asked for every role, so that a widened guard is seen.
-#![expect(clippy::unwrap_used, clippy::unwrap_in_result, reason = "a test may panic")]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use super::*;
 
@@ -102,4 +102,14 @@ fn an_actor_with_an_unknown_field_or_role_is_refused() {
     assert!(serde_json::from_str::<Actor>(r#"{"user_id":"u","roles":["it_ops"]}"#).is_ok());
     assert!(serde_json::from_str::<Actor>(r#"{"user_id":"u","roles":["root"]}"#).is_err());
     assert!(serde_json::from_str::<Actor>(r#"{"user_id":"u","roles":[],"admin":true}"#).is_err());
+}
+
+#[test]
+fn role_19_a_user_id_is_short_and_has_no_control_characters() {
+    let named = |user_id: &str| Actor { user_id: user_id.into(), ..actor(&[]) }.check();
+    assert_eq!(named("张三@example.com"), Ok(()));
+    assert_eq!(named(&"x".repeat(64)), Ok(()));
+    for bad in ["", " ", "a\nb", "a\0", &"x".repeat(65)] {
+        assert_eq!(named(bad).unwrap_err().field.as_deref(), Some("actor.user_id"), "{bad:?}");
+    }
 }

@@ -16,8 +16,10 @@ use super::messages::NotifyRules;
 use super::quota::{Allowance, QuotaRule, Subject};
 use super::refusal::{ErrorCode, Refusal};
 use super::roles::{Actor, RoleRules};
+pub use super::sql::{OnError, SqlRules};
 use super::tenant::{Environment, Tenant};
-use super::window::{self, Maintenance};
+pub use super::verify::{VerifyMode, VerifyRules, ticket_binding};
+use super::window;
 
 /// The name of the kind.
 pub const SQL_UPDATE: &str = "sql_update";
@@ -62,40 +64,6 @@ pub struct TimeRules {
     pub business_zone: Calendar,
 }
 
-/// The `sql.*` keys.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SqlRules {
-    /// How far ahead a planned time may lie, in hours, inclusive (SQL-06).
-    pub max_ahead_hours: u32,
-    /// Whether a backup is made first when the caller does not say (SQL-05, X-29).
-    pub backup_default: bool,
-    /// What happens after a failing statement (SQL-13).
-    pub on_error: OnError,
-    /// Size of a script, in bytes (SQL-19).
-    pub max_script_bytes: u64,
-    /// How long one statement may run, in seconds.
-    pub statement_timeout_seconds: u64,
-    /// Words that may not begin a statement, such as `DROP DATABASE` (SQL-19).
-    pub forbidden_statements: Vec<String>,
-    /// The cut-off for edit and revoke (SQL-10).
-    pub change: LeadRule,
-    /// Daily maintenance (SQL-06).
-    pub maintenance: Maintenance,
-}
-
-/// What happens after a failing statement (SQL-13).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OnError {
-    /// The next statement runs.
-    Continue,
-    /// No further statement runs.
-    Stop,
-    /// All statements are one transaction.
-    Transaction,
-}
-
 /// The `backup.*` keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -127,30 +95,6 @@ pub enum SourceKind {
     /// An uploaded data center (RESTORE-04).
     #[serde(rename = "uploaded", alias = "upload")]
     Upload,
-}
-
-/// The `verify.*` keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct VerifyRules {
-    /// Who checks that the acting user is the user (VERIFY-02).
-    pub mode: VerifyMode,
-    /// How long a code is good for.
-    pub code_ttl_seconds: u64,
-    /// Wrong tries that lock a code.
-    pub max_attempts: u32,
-    /// Time between two codes for the same user, operation and target.
-    pub resend_seconds: u64,
-}
-
-/// Who checks that the acting user is the user (VERIFY-02).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum VerifyMode {
-    /// This program sends codes and checks them.
-    Engine,
-    /// The upstream vouches with `confirmed`.
-    Caller,
 }
 
 /// A command that asks to be accepted.
@@ -238,11 +182,11 @@ impl Rules {
 
     /// Whether a backup is accepted (BACKUP-01, BACKUP-04).
     pub fn admit_backup(&self, ask: &Submission<'_>, name: &str, description: &str) -> Result<Admission, Refusal> {
+        ask.actor.check()?;
         self.role.operate(ask.actor, ask.tenant.formal)?;
         self.environment(ask, DATA_CENTER_BACKUP, "args.data_center")?;
         length("args.name", name, 1, self.backup.max_name_chars, "BACKUP-01")?;
         length("args.description", description, 0, self.backup.max_description_chars, "BACKUP-01")?;
-        self.not_in_the_past(ask, "BACKUP-01")?;
         Ok(Admission { allowance: self.allowance(ask, DATA_CENTER_BACKUP), ..accepted(ask) })
     }
 
@@ -255,6 +199,7 @@ impl Rules {
         source_id: &str,
         letter: bool,
     ) -> Result<Admission, Refusal> {
+        ask.actor.check()?;
         self.role.restore(ask.actor, ask.tenant.formal)?;
         self.environment(ask, DATA_CENTER_RESTORE, "args.data_center")?;
         if self.restore.letter_required_for.contains(&source) && !letter {
@@ -265,13 +210,13 @@ impl Rules {
         if source == SourceKind::DataCenter {
             self.restore_source(ask, source_id)?;
         }
-        self.not_in_the_past(ask, "RESTORE-01")?;
         Ok(Admission { allowance: self.allowance(ask, DATA_CENTER_RESTORE), ..accepted(ask) })
     }
 
     /// Whether a code is sent to the actor for `operation` on the data center (VERIFY-01): only for an operation that
     /// the actor may do at all, so that a code is no way to find out about others.
     pub fn admit_verification_code(&self, ask: &Submission<'_>, operation: &str) -> Result<Admission, Refusal> {
+        ask.actor.check()?;
         match operation {
             SQL_UPDATE => self.role.update_sql(ask.actor, ask.tenant.formal)?,
             _ => {
@@ -335,6 +280,7 @@ impl Rules {
     }
 
     fn sql_guards(&self, ask: &Submission<'_>, script: &str) -> Result<Admission, Refusal> {
+        ask.actor.check()?;
         self.role.update_sql(ask.actor, ask.tenant.formal)?;
         self.environment(ask, SQL_UPDATE, "args.data_center")?;
         self.sql.check_script(script)?;
@@ -394,46 +340,10 @@ impl Rules {
         }
     }
 
-    fn not_in_the_past(&self, ask: &Submission<'_>, rule: &'static str) -> Result<(), Refusal> {
-        let planned = ask.planned_at.unwrap_or(ask.now);
-        window::check_reach(self.calendar(), ask.now, planned, Duration::days(366), rule)
-    }
-
     fn allowance(&self, ask: &Submission<'_>, op: &str) -> Option<Allowance> {
         let subject = Subject { tenant: &ask.tenant.id, data_center: ask.data_center, user: &ask.actor.user_id };
         Some(self.quota.get(op)?.allowance(self.calendar(), ask.now, op, subject))
     }
-}
-
-impl SqlRules {
-    /// Refuses an empty script, one that is too large, and one with a statement that is forbidden (SQL-19).
-    pub fn check_script(&self, script: &str) -> Result<(), Refusal> {
-        let field = "args.script";
-        if script.trim().is_empty() {
-            return Err(Refusal::invalid("SQL-19", field, "the script is empty"));
-        }
-        let bytes = script.len() as u64;
-        if bytes > self.max_script_bytes {
-            let limit = format!("{} bytes", self.max_script_bytes);
-            let detail = format!("the script has {bytes} bytes, {limit} are allowed");
-            return Err(Refusal::new(ErrorCode::FileTooLarge, "SQL-19", detail).with_field(field).with_limit(limit));
-        }
-        let words = normalised(script);
-        match self.forbidden_statements.iter().find(|forbidden| words.contains(&normalised(forbidden))) {
-            None => Ok(()),
-            Some(forbidden) => {
-                Err(Refusal::invalid("SQL-19", field, format!("the script has the forbidden `{forbidden}`"))
-                    .with_limit(self.forbidden_statements.join(", ")))
-            }
-        }
-    }
-}
-
-/// The words in upper case, each between two spaces, so that `drop\n table` is found and `dropped` is not.
-fn normalised(text: &str) -> String {
-    let spaced: String = text.chars().map(|c| if c.is_alphanumeric() || c == '_' { c } else { ' ' }).collect();
-    let words: Vec<_> = spaced.split_whitespace().map(str::to_uppercase).collect();
-    format!(" {} ", words.join(" "))
 }
 
 /// The name of the lock on a data center (ENG-09).
@@ -442,15 +352,9 @@ pub fn data_center_resource(tenant: &str, data_center: &str) -> String {
     format!("data_center/{tenant}/{data_center}")
 }
 
-/// What a code is bound to: the actor, the operation and the target (VERIFY-02).
-#[must_use]
-pub fn ticket_binding(ask: &Submission<'_>, operation: &str) -> String {
-    format!("{}/{}/{operation}/{}", ask.tenant.id, ask.actor.user_id, ask.data_center)
-}
-
 fn accepted(ask: &Submission<'_>) -> Admission {
     Admission {
-        run_at: ask.planned_at.unwrap_or(ask.now),
+        run_at: ask.planned_at.unwrap_or(ask.now).max(ask.now),
         resource: data_center_resource(&ask.tenant.id, ask.data_center),
         allowance: None,
         ticket_binding: None,
