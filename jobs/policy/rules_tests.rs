@@ -430,3 +430,27 @@ fn a_plan_of_a_backup_that_has_passed_means_now() {
     let ask = ask().at("2025-07-03T12:00:00", "2025-07-03T11:00:00");
     assert_eq!(ask.backup("b", "").unwrap().run_at, ask.now);
 }
+
+#[test]
+fn exp_09_a_code_is_an_operation_of_its_own_in_the_restricted_days() {
+    let mut ask = Ask { tenant: tenant("2025-06-20"), ..ask() };
+    assert!(ask.code(SQL_UPDATE).is_ok());
+    ask.rules.expiry.restricted.allowed_ops.retain(|op| op != VERIFICATION_CODE);
+    assert_eq!(ask.code(SQL_UPDATE).unwrap_err().code, ErrorCode::LeaseRestricted);
+}
+
+#[test]
+fn role_19_no_kind_is_admitted_for_a_user_without_an_id() {
+    let mut nobody = ask();
+    nobody.actor.user_id = String::new();
+    let answers = [
+        nobody.sql(),
+        nobody.rules.admit_sql_edit(&nobody.submission(), SCRIPT, shanghai("2025-07-03T13:00:00")),
+        nobody.backup("b", ""),
+        nobody.restore(SourceKind::Backup, "b", false),
+        nobody.code(SQL_UPDATE),
+    ];
+    for answer in answers {
+        assert_eq!(answer.unwrap_err().rule, "ROLE-19");
+    }
+}

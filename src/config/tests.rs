@@ -1,5 +1,5 @@
 //! What an operator can see of the configuration: defaults, overrides, and complaints.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::io::Write as _;
 
