@@ -99,7 +99,9 @@ impl Worker {
 }
 
 impl Drop for Worker {
+    /// A worker that was not drained leaves its jobs to be rescued; nothing renews their leases, so they stop here.
     fn drop(&mut self) {
+        self.leases.cancel_all(leases::Why::Lost);
         self.stop_all.cancel();
     }
 }

@@ -1,0 +1,46 @@
+//! The engine on a real Redis: verbs with the time passed in, workers with the clock running, and an audit after each test.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+mod control;
+mod enqueue;
+mod fences;
+mod locks;
+mod outbox;
+mod places;
+mod steps;
+mod upkeep;
+mod workers;
+
+use leasehold_engine::{JobId, Place, testing::Lab};
+use leasehold_engine::store::{Claim, Claimed, Outcome, Settled, Settlement};
+
+/// A claim as a worker would send it.
+pub(crate) async fn claim(lab: &Lab, worker: &str, want: usize) -> Claimed {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static REQUEST: AtomicU64 = AtomicU64::new(1);
+    let request = REQUEST.fetch_add(1, Ordering::Relaxed);
+    lab.store.claim(0, &claim_of(worker, request, want)).await.unwrap()
+}
+
+pub(crate) fn claim_of(worker: &str, request: u64, want: usize) -> Claim {
+    Claim { worker: worker.to_owned(), request, want, lease_ms: 15_000, queues: vec!["default".to_owned()] }
+}
+
+/// Claims one job that must be there; its fence.
+pub(crate) async fn claim_one(lab: &Lab, worker: &str) -> (JobId, u64) {
+    let mut got = claim(lab, worker, 1).await;
+    let job = got.jobs.pop().expect("a job");
+    (job.id, job.fence)
+}
+
+pub(crate) fn ending(id: &JobId, fence: u64, outcome: Outcome) -> Settlement {
+    Settlement { id: id.clone(), fence, outcome, wait_ms: 1000, result: b"\"well\"".to_vec(), error: Vec::new(), note: Vec::new() }
+}
+
+pub(crate) async fn settle(lab: &Lab, id: &JobId, fence: u64, outcome: Outcome) -> Settled {
+    lab.store.settle(id.shard(), &[ending(id, fence, outcome)]).await.unwrap()[0]
+}
+
+pub(crate) async fn expect_place(lab: &Lab, id: &JobId, place: Place) {
+    assert_eq!(lab.place(id).await, place);
+}

@@ -1,0 +1,82 @@
+//! The journal: a step that ended is not done again; a Once step that nobody can vouch for makes the job unknown.
+
+use std::{sync::Arc, time::Duration};
+
+use leasehold_engine::{
+    Place, WorkerOptions, Worker,
+    store::{Cancelled, Resolved},
+    testing::{Lab, Puppet},
+};
+
+#[tokio::test]
+async fn e4_a_step_that_ended_is_not_done_again() {
+    let lab = Lab::with_running_clock().await;
+    let puppet = Puppet::new();
+    let id = lab.enqueue(Puppet::job(&lab.store, "steps")).await;
+    let mut worker = lab.worker("w", puppet.clone()).await;
+    let job = lab.until(&id, Place::Succeeded).await;
+    assert_eq!(&job.record.result[..], b"[1,1]");
+    assert_eq!((puppet.times("attempt"), puppet.times("first"), puppet.times("second")), (2, 1, 1));
+    let names: Vec<_> = job.steps.iter().map(|s| (s.name.as_str(), s.done)).collect();
+    assert_eq!(names, [("first", true), ("second", true)]);
+    worker.drain(Duration::from_secs(5)).await;
+    lab.finish().await;
+}
+
+/// A worker that is lost inside a Once step: the worker is dropped, its lease taken back by hand.
+async fn lose_a_worker_inside_once(lab: &Lab, puppet: &Arc<Puppet>) -> leasehold_engine::JobId {
+    let id = lab.enqueue(Puppet::job(&lab.store, "once")).await;
+    let options = WorkerOptions { name: "lost".to_owned(), lease_ms: 700, renew_ms: 600_000, ..WorkerOptions::default() };
+    let worker = Worker::start(&lab.store, puppet.clone(), options).await.unwrap();
+    puppet.began.notified().await;
+    while puppet.times("effect") == 0 {
+        puppet.began.notified().await;
+    }
+    drop(worker);
+    let rescued = async {
+        while lab.store.rescue(0, 10).await.unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), rescued).await.unwrap();
+    id
+}
+
+#[tokio::test]
+async fn a_once_step_nobody_can_vouch_for_is_unknown_and_a_person_decides() {
+    for happened in [true, false] {
+        let lab = Lab::with_running_clock().await;
+        let puppet = Puppet::new();
+        let id = lose_a_worker_inside_once(&lab, &puppet).await;
+        assert_eq!(puppet.times("effect"), 1);
+        let puppet = Puppet::new();
+        let mut worker = lab.worker("w2", puppet.clone()).await;
+        let job = lab.until(&id, Place::Unknown).await;
+        assert!(job.record.once_open);
+        assert_eq!(puppet.times("effect"), 0, "not repeated");
+        assert_eq!(lab.store.cancel(&id, "", None).await.unwrap(), Cancelled::Unknown);
+        puppet.go_on.notify_one();
+        assert_eq!(lab.store.resolve(&id, happened, b"41", "").await.unwrap(), Resolved::Ok("effect".to_owned()));
+        let job = lab.until(&id, Place::Succeeded).await;
+        assert_eq!(&job.record.result[..], if happened { &b"41"[..] } else { &b"1"[..] });
+        assert_eq!(puppet.times("effect"), if happened { 0 } else { 1 });
+        worker.drain(Duration::from_secs(5)).await;
+        lab.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn e8_a_cancel_that_was_confirmed_lets_no_step_begin() {
+    let lab = Lab::with_running_clock().await;
+    let puppet = Puppet::new();
+    let id = lab.enqueue(Puppet::job(&lab.store, "hang")).await;
+    let mut worker = lab.worker("w", puppet.clone()).await;
+    puppet.began.notified().await;
+    let asked = std::time::Instant::now();
+    assert_eq!(lab.store.cancel(&id, "", None).await.unwrap(), Cancelled::Requested);
+    let job = lab.until(&id, Place::Cancelled).await;
+    assert!(asked.elapsed() < Duration::from_secs(4), "by pub/sub, not by the renewal");
+    assert_eq!(job.record.place, Place::Cancelled);
+    worker.drain(Duration::from_secs(5)).await;
+    lab.finish().await;
+}

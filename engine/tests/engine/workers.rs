@@ -1,0 +1,121 @@
+//! Workers with the clock running: endings, drain, abort, lost Redis.
+
+use std::time::Duration;
+
+use leasehold_engine::{
+    Place, Worker, WorkerOptions,
+    testing::{Lab, Puppet},
+};
+
+#[tokio::test]
+async fn each_ending_comes_to_its_place() {
+    let lab = Lab::with_running_clock().await;
+    let mut worker = lab.worker("w", Puppet::new()).await;
+    for (says, place) in [("done", Place::Succeeded), ("dead", Place::Dead), ("fail", Place::Dead), ("panic", Place::Dead), ("snooze", Place::Succeeded)] {
+        let mut job = Puppet::job(&lab.store, says);
+        job.retry.base_ms = 1;
+        let attempts = if says == "dead" || place == Place::Succeeded { 1 } else { 3 };
+        let id = lab.enqueue(job).await;
+        let record = lab.until(&id, place).await.record;
+        assert_eq!(record.attempt, attempts, "{says}");
+        if says == "panic" {
+            assert!(String::from_utf8_lossy(&record.error).contains("as it was told"));
+        }
+    }
+    worker.drain(Duration::from_secs(5)).await;
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn eng_11_a_drain_waits_and_an_abort_hands_back_uncounted() {
+    let lab = Lab::with_running_clock().await;
+    let puppet = Puppet::new();
+    let id = lab.enqueue(Puppet::job(&lab.store, "hang_deaf")).await;
+    let mut worker = lab.worker("w1", puppet.clone()).await;
+    puppet.began.notified().await;
+    worker.drain(Duration::from_millis(50)).await;
+    let record = lab.job(&id).await.record;
+    assert_eq!((record.place, record.attempt), (Place::Ready, 0));
+    puppet.go_on.notify_one();
+    let mut second = lab.worker("w2", puppet.clone()).await;
+    lab.until(&id, Place::Succeeded).await;
+    second.drain(Duration::from_secs(5)).await;
+    second.drain(Duration::from_secs(5)).await;
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn e9_a_worker_that_cannot_renew_stops_before_its_lease_ends() {
+    let mut lab = Lab::with_running_clock().await;
+    let puppet = Puppet::new();
+    let id = lab.enqueue(Puppet::job(&lab.store, "hang")).await;
+    let options = WorkerOptions { lease_ms: 1500, renew_ms: 300, ..WorkerOptions::default() };
+    let worker = Worker::start(&lab.store, puppet.clone(), options).await.unwrap();
+    puppet.began.notified().await;
+    lab.redis.kill();
+    let stopped = async {
+        while worker.running() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), stopped).await.expect("the job is stopped without Redis");
+    drop(worker);
+    drop(id);
+    lab.redis.restart();
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn eng_01_a_thousand_jobs_survive_a_killed_redis() {
+    let mut redis = leasehold_engine::testing::RedisServer::start_durable();
+    let store = leasehold_engine::Store::open(leasehold_engine::StoreOptions::new(redis.url())).await.unwrap();
+    let jobs: Vec<_> = (0..1000).map(|_| Puppet::job(&store, "done")).collect();
+    store.enqueue(&jobs, 10_000).await.unwrap();
+    let puppet = Puppet::new();
+    let options = WorkerOptions { slots: 16, lease_ms: 2000, renew_ms: 500, ..WorkerOptions::default() };
+    let mut worker = Worker::start(&store, puppet.clone(), options).await.unwrap();
+    let mut upkeep = leasehold_engine::upkeep::Upkeep::start(&store, leasehold_engine::upkeep::UpkeepOptions { rescue_ms: 100, ..Default::default() });
+    puppet.began.notified().await;
+    redis.kill();
+    redis.restart();
+    let all_done = async {
+        loop {
+            let counts = store.counts().await.unwrap_or_default();
+            if counts.iter().any(|c| c.place == Place::Succeeded && c.jobs == 1000) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), all_done).await.expect("all jobs are done");
+    worker.drain(Duration::from_secs(5)).await;
+    upkeep.stop().await;
+    assert!(store.audit().await.unwrap().findings.is_empty());
+}
+
+#[tokio::test]
+async fn jobs_of_several_shards_are_all_run() {
+    let redis = leasehold_engine::testing::RedisServer::start();
+    let mut options = leasehold_engine::StoreOptions::new(redis.url());
+    options.shards = 3;
+    let store = leasehold_engine::Store::open(options.clone()).await.unwrap();
+    let jobs: Vec<_> = (0..60)
+        .map(|n| {
+            let tenant = format!("t-{n}");
+            leasehold_engine::NewJob::new(store.new_id(&tenant), "puppet", tenant, &b"done"[..])
+        })
+        .collect();
+    assert!(jobs.iter().map(|j| j.id.shard()).collect::<std::collections::BTreeSet<_>>().len() == 3);
+    store.enqueue(&jobs, 1000).await.unwrap();
+    let mut worker = Worker::start(&store, Puppet::new(), WorkerOptions::default()).await.unwrap();
+    let done = async {
+        while store.counts().await.unwrap().iter().find(|c| c.place == Place::Succeeded).map_or(0, |c| c.jobs) < 60 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), done).await.unwrap();
+    worker.drain(Duration::from_secs(5)).await;
+    assert!(store.audit().await.unwrap().findings.is_empty());
+    options.shards = 2;
+    assert!(matches!(leasehold_engine::Store::open(options).await, Err(leasehold_engine::StoreError::OtherShards { recorded: 3, asked: 2 })));
+}
