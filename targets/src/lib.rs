@@ -6,6 +6,7 @@
 pub mod database;
 mod error;
 pub mod files;
+mod folder;
 pub mod notices;
 pub mod script;
 mod secrets;

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::TargetError;
 
+mod directory;
+
 /// What is known of a stored file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileFacts {
@@ -63,6 +65,5 @@ pub trait Files: Send + Sync {
 
 /// Opens `file:DIR`. `s3://` is refused: it is not built yet.
 pub fn open(url: &str) -> Result<Arc<dyn Files>, TargetError> {
-    let (scheme, rest) = url.split_once(':').unwrap_or(("", url));
-    Err(TargetError::NoDriver { scheme: scheme.to_owned(), why: format!("the driver for {rest} is being built") })
+    Ok(Arc::new(directory::Directory::new(crate::folder::of_address(url, "files")?)))
 }

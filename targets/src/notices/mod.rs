@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::TargetError;
 
+mod mailbox;
+
 /// By which way a notice goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -45,6 +47,5 @@ pub trait Notices: Send + Sync {
 
 /// Opens `file:DIR`, a mailbox folder with `email/`, `sms/` and `im/` in it.
 pub fn open(url: &str) -> Result<Arc<dyn Notices>, TargetError> {
-    let (scheme, rest) = url.split_once(':').unwrap_or(("", url));
-    Err(TargetError::NoDriver { scheme: scheme.to_owned(), why: format!("the driver for {rest} is being built") })
+    Ok(Arc::new(mailbox::Mailbox::new(crate::folder::of_address(url, "notices")?)))
 }
