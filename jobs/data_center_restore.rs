@@ -5,13 +5,17 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use leasehold_engine::Retry;
+use leasehold_engine::{Effect, JobError, Recovery, Retry, Verdict};
+use leasehold_targets::database::{Database, RestorePlan, quiet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
-use crate::catalogue::{Ask, Kind};
-use crate::policy::rules::{Admission, DATA_CENTER_RESTORE, SourceKind};
-use crate::policy::{ErrorCode, Refusal};
+use crate::catalogue::{Ask, Ctx, Kind, failure};
+use crate::policy::rules::{Admission, DATA_CENTER_RESTORE, SourceKind, data_center_resource};
+use crate::policy::{ErrorCode, Notice, Refusal, Tenant};
+use crate::services::{Backup, Origin, Wanted, telling, tickets};
 
 /// The arguments of a restore.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -80,9 +84,229 @@ impl Kind for DataCenterRestore {
         }
         Ok(admission)
     }
+
+    async fn run(&self, ctx: &Ctx) -> Result<Verdict, JobError> {
+        let tenant = ctx.tenant_document().await?;
+        if !ctx.has_ended(OVERWRITE).await? {
+            if let Some(wait) = ctx.start_check(&tenant, &self.data_center).await? {
+                return Ok(wait);
+            }
+            if let Some(wait) = self.wait_for_source(ctx, &tenant).await? {
+                return Ok(wait);
+            }
+        }
+        let target = ctx.database(&tenant, &self.data_center)?;
+        let source = self.read_source(ctx, &tenant, &*target).await?;
+        let restored = self.restore(ctx, &tenant, &*target, &source).await;
+        let over = match &restored {
+            Ok(_) => true,
+            Err(error) => is_over(ctx, error).await,
+        };
+        if source.of_this_job && over {
+            ctx.services().backups().discard(&source.file).await;
+        }
+        restored
+    }
+}
+
+/// The step from which on a cancel comes too late (RESTORE-09).
+const OVERWRITE: &str = "overwrite";
+/// How long a restore waits for somebody who works on its source, ms.
+const BUSY_WAIT_MS: i64 = 5_000;
+
+/// The file that a restore reads.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct SourceFile {
+    file: String,
+    sha256: String,
+    bytes: u64,
+    of_this_job: bool,
+}
+
+/// Whether no attempt follows, so that the source's file is needed no more.
+async fn is_over(ctx: &Ctx, error: &JobError) -> bool {
+    match error.recovery {
+        Recovery::Retry | Recovery::RetryAfter(_) => ctx.is_last_attempt(),
+        Recovery::Give => true,
+        Recovery::Doubt | Recovery::Lost => false,
+        // The token is also that of a worker that stops, and then another one goes on.
+        Recovery::Cancelled => {
+            let view = ctx.services().store().job(ctx.id()).await;
+            view.is_ok_and(|view| view.is_some_and(|view| view.record.cancel_requested))
+        }
+    }
 }
 
 impl DataCenterRestore {
+    /// AC-200: while somebody works on the source data center, the restore waits. Asked before the first step, so that
+    /// the target's lock is free meanwhile and two restores in opposite directions do not wait for each other for ever.
+    async fn wait_for_source(&self, ctx: &Ctx, tenant: &Tenant) -> Result<Option<Verdict>, JobError> {
+        if self.source.kind != SourceType::DataCenter || ctx.has_ended("copy_source").await? {
+            return Ok(None);
+        }
+        let resource = tickets::short(data_center_resource(&tenant.id, &self.source.id));
+        let holder = ctx.services().store().resource_holder(&tenant.id, &resource).await;
+        let Some(holder) = holder.map_err(|error| JobError::transient(error.code(), error.to_string()))? else {
+            return Ok(None);
+        };
+        let reason = format!("resource_busy: job {holder} works on data center {}", self.source.id);
+        ctx.log(reason.clone());
+        // Jobs that wait for each other must not come back at the same instant.
+        let chance = i64::from(getrandom::u32().unwrap_or_default() % 3_000);
+        Ok(Some(Verdict::Snooze { until: ctx.now().await? + BUSY_WAIT_MS + chance, reason }))
+    }
+
+    /// The file to restore from: a backup's, or a snapshot of another data center.
+    async fn read_source(&self, ctx: &Ctx, tenant: &Tenant, target: &dyn Database) -> Result<SourceFile, JobError> {
+        let backups = ctx.services().backups();
+        match self.source.kind {
+            SourceType::Backup => {
+                let found = backups.get(&tenant.id, &self.source.id).await;
+                let found = found.map_err(|error| JobError::transient(error.code(), error.to_string()))?;
+                let Some(backup) = found.filter(|backup| backup.engine == target.engine()) else {
+                    let text = format!("there is no backup `{}` for this data center any more", self.source.id);
+                    return Err(JobError::permanent("not_found", text));
+                };
+                Ok(SourceFile { file: backup.file, sha256: backup.sha256, bytes: backup.bytes, of_this_job: false })
+            }
+            SourceType::DataCenter => {
+                let database = ctx.database(tenant, &self.source.id)?;
+                let place = format!("{}/{}/source_{}", tenant.id, self.source.id, ctx.id());
+                let copy = || backups.copy(ctx, &*database, &place, (1, 30));
+                let copied = ctx.step("copy_source", Effect::Idempotent, copy).await?;
+                Ok(SourceFile { file: copied.file, sha256: copied.sha256, bytes: copied.bytes, of_this_job: true })
+            }
+            SourceType::Upload => Err(JobError::permanent("not_found", "uploads are not part of this build")),
+        }
+    }
+
+    async fn restore(
+        &self,
+        ctx: &Ctx,
+        tenant: &Tenant,
+        target: &dyn Database,
+        source: &SourceFile,
+    ) -> Result<Verdict, JobError> {
+        let safety = match ctx.rules().restore.safety_backup && self.is_there(ctx, target).await? {
+            true => Some(self.keep_old(ctx, target).await?),
+            false => None,
+        };
+        let overwrite = || self.overwrite(ctx, target, source, safety.as_ref());
+        let checksum = ctx.sealed_step(OVERWRITE, Effect::Fenced, overwrite).await?;
+        ctx.step("notify", Effect::Idempotent, || self.tell(ctx, tenant)).await?;
+        ctx.progress(100, "done");
+        let mut result = json!({"bytes": source.bytes, "checksum": checksum});
+        if let Some(safety) = safety {
+            result["safety_backup_id"] = json!(safety.id);
+        }
+        Ok(Verdict::Done(result))
+    }
+
+    async fn is_there(&self, ctx: &Ctx, target: &dyn Database) -> Result<bool, JobError> {
+        ctx.step("look", Effect::ReadOnly, || async { target.exists().await.map_err(failure) }).await
+    }
+
+    /// RESTORE-08: a copy of what is about to be overwritten.
+    async fn keep_old(&self, ctx: &Ctx, target: &dyn Database) -> Result<Backup, JobError> {
+        let name = format!("before restore {}", ctx.id());
+        let wanted = Wanted {
+            data_center: &self.data_center,
+            name: &name,
+            description: "",
+            origin: Origin::Safety,
+            suffix: "",
+            steps: ["safety_copy", "publish_safety_copy"],
+            stretch: (30, 60),
+        };
+        ctx.services().backups().make(ctx, target, wanted).await
+    }
+
+    /// Replaces the target, and proves that it holds what the source holds; gives the content's checksum.
+    async fn overwrite(
+        &self,
+        ctx: &Ctx,
+        target: &dyn Database,
+        source: &SourceFile,
+        safety: Option<&Backup>,
+    ) -> Result<String, JobError> {
+        let held = ctx.services().backups().fetch(ctx, &source.file).await?;
+        let replace = async {
+            let expected = target.checksum_of(held.path()).await.map_err(failure)?;
+            let plan = RestorePlan {
+                source: held.path().to_owned(),
+                sha256: Some(source.sha256.clone()),
+                job: ctx.id().to_string(),
+                fence: ctx.fence(),
+            };
+            let token = ctx.cancelled().clone();
+            target.restore(&plan, ctx.stretch(60, 95), token).await.map_err(failure)?;
+            let found = target.checksum().await.map_err(failure)?;
+            match found == expected {
+                true => Ok(found),
+                false => {
+                    let text = format!("after the restore the data center has checksum {found}, the source {expected}");
+                    Err(JobError::permanent("target_corrupt", text))
+                }
+            }
+        };
+        match replace.await {
+            Ok(checksum) => Ok(checksum),
+            Err(error) => Err(self.put_back(ctx, target, safety, error).await),
+        }
+    }
+
+    /// RESTORE-08: after a failed overwrite, the target is as it was. Drivers keep the old content until the new one is
+    /// proven, so mostly there is nothing to do.
+    async fn put_back(
+        &self,
+        ctx: &Ctx,
+        target: &dyn Database,
+        safety: Option<&Backup>,
+        mut error: JobError,
+    ) -> JobError {
+        let Some(safety) = safety else { return error };
+        let backups = ctx.services().backups();
+        let put_back = async {
+            let held = backups.fetch(ctx, &safety.file).await?;
+            let old = target.checksum_of(held.path()).await.map_err(failure)?;
+            if target.checksum().await.is_ok_and(|found| found == old) {
+                return Ok::<_, JobError>("the data center holds what it held before");
+            }
+            let plan = RestorePlan {
+                source: held.path().to_owned(),
+                sha256: Some(safety.sha256.clone()),
+                job: ctx.id().to_string(),
+                fence: ctx.fence(),
+            };
+            let nothing_stops_this = CancellationToken::new();
+            target.restore(&plan, quiet(), nothing_stops_this).await.map_err(failure)?;
+            Ok("the data center was put back to its safety copy")
+        };
+        match put_back.await {
+            Ok(what) => error.text = format!("{}; {what}", error.text),
+            Err(second) => {
+                let id = &safety.id;
+                tracing::error!(job = %ctx.id(), safety_backup = %id, code = second.code, error = second.text, "a failed restore could not be put back");
+                error.text = format!("{}; putting back the safety copy {id} failed: {}", error.text, second.text);
+            }
+        }
+        ctx.log(error.text.clone());
+        error
+    }
+
+    /// NOTIFY-07.
+    async fn tell(&self, ctx: &Ctx, tenant: &Tenant) -> Result<u32, JobError> {
+        let now = ctx.instant().await?;
+        let values = [
+            ("tenant", tenant.name.clone()),
+            ("data_center", self.data_center.clone()),
+            ("job", ctx.id().to_string()),
+            ("finished_at", ctx.shown(now)),
+            ("source", self.source.id.clone()),
+        ];
+        Ok(telling::tell(ctx, Notice::RestoreSucceeded, &telling::submitter(ctx, tenant), &values).await)
+    }
+
     async fn source_engine(&self, ask: &Ask<'_>) -> Result<String, Refusal> {
         let (field, tenant, id) = ("args.source.id", ask.command.tenant, &self.source.id);
         match self.source.kind {

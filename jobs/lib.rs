@@ -9,11 +9,12 @@ pub mod services;
 
 pub mod data_center_backup;
 pub mod data_center_restore;
+pub mod notification_send;
 pub mod sql_update;
 pub mod verification_code;
 
 pub use catalogue::{
-    Admitted, Ask, Catalogue, Envelope, Kind, KindCard, Limits, Submission, Verification, What, schema_of,
+    Admitted, Ask, Catalogue, Ctx, Envelope, Kind, KindCard, Limits, Submission, Verification, What, schema_of,
 };
 pub use policy::{Actor, ErrorCode, Refusal, Rules, Status, Tenant};
 pub use services::{Backup, Backups, Directory, Origin, Services, ServicesOptions};
@@ -27,5 +28,6 @@ fn kinds() -> Vec<Box<dyn AnyKind>> {
         kind::<data_center_backup::DataCenterBackup>(),
         kind::<data_center_restore::DataCenterRestore>(),
         kind::<verification_code::VerificationCode>(),
+        kind::<notification_send::NotificationSend>(),
     ]
 }

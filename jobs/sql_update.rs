@@ -2,17 +2,23 @@
 //!
 //! Invariant: no statement of a job runs twice (SQL-15); nothing runs when the backup failed (SQL-14).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use leasehold_engine::Retry;
+use leasehold_engine::{Effect, JobError, Recovery, Retry, Verdict};
+use leasehold_targets::database::{
+    Database, ExecuteOptions, OnError, OnStatement, ScriptReport, StatementOutcome, Stopped,
+};
 use leasehold_targets::script::Script;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use crate::catalogue::{Ask, Kind};
-use crate::policy::rules::{Admission, SQL_UPDATE};
-use crate::policy::{Refusal, Rules};
+use crate::catalogue::{Ask, Ctx, Kind, failure};
+use crate::policy::rules::{Admission, OnError as OnErrorRule, SQL_UPDATE};
+use crate::policy::{Notice, Refusal, Rules, Tenant};
+use crate::services::{Backup, Origin, Wanted, telling};
 
 /// The arguments of an SQL update.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -63,5 +69,209 @@ impl Kind for SqlUpdate {
             true => Err(Refusal::invalid("SQL-19", "args.script", "the script has no statement")),
             false => Ok(admission),
         }
+    }
+
+    async fn run(&self, ctx: &Ctx) -> Result<Verdict, JobError> {
+        let tenant = ctx.tenant_document().await?;
+        let executed = ctx.has_ended(EXECUTE).await?;
+        if !executed && let Some(wait) = ctx.start_check(&tenant, &self.data_center).await? {
+            return Ok(wait);
+        }
+        let database = ctx.database(&tenant, &self.data_center)?;
+        let backup = match self.backup.unwrap_or(ctx.rules().sql.backup_default) {
+            true => Some(self.back_up(ctx, &*database).await?),
+            false => None,
+        };
+        // A long backup may have led into the maintenance window.
+        if !executed && let Some(wait) = ctx.start_check(&tenant, &self.data_center).await? {
+            return Ok(wait);
+        }
+        let report = ctx.step(EXECUTE, Effect::Fenced, || self.execute(ctx, &*database)).await?;
+        let counts = Counts::of(&report);
+        ctx.note(json!({"detail": counts.detail()}));
+        ctx.step("notify", Effect::Idempotent, || self.tell(ctx, &tenant, &counts, backup.as_ref())).await?;
+        ctx.progress(100, "done");
+        Ok(Verdict::Done(result(&report, &counts, backup.as_ref())))
+    }
+}
+
+/// The step after which nothing of the script is left to be done.
+const EXECUTE: &str = "execute";
+/// Bytes of statements in a result; more are left out, the good ones first.
+const RESULT_BYTES: usize = 700_000;
+
+impl SqlUpdate {
+    /// SQL-05, BACKUP-06. When it fails, nothing is executed (SQL-14).
+    async fn back_up(&self, ctx: &Ctx, database: &dyn Database) -> Result<Backup, JobError> {
+        let name = format!("before SQL update {}", ctx.id());
+        let wanted = Wanted {
+            data_center: &self.data_center,
+            name: &name,
+            description: "",
+            origin: Origin::PreSql,
+            suffix: "",
+            steps: ["backup", "publish_backup"],
+            stretch: (1, 30),
+        };
+        ctx.services().backups().make(ctx, database, wanted).await
+    }
+
+    /// Runs what is not yet recorded in the target; the target's own markers keep a statement from running twice.
+    async fn execute(&self, ctx: &Ctx, database: &dyn Database) -> Result<ScriptReport, JobError> {
+        let script = Script::parse(database.dialect(), &self.script)
+            .map_err(|error| JobError::permanent("script_unreadable", error.to_string()))?;
+        let rules = &ctx.rules().sql;
+        let options = ExecuteOptions::new(ctx.id().to_string(), ctx.fence())
+            .on_error(on_error(rules.on_error))
+            .statement_timeout(Duration::from_secs(rules.statement_timeout_seconds));
+        let (told, total) = (ctx.clone(), script.len());
+        let observer: OnStatement = Arc::new(move |outcome| {
+            let share = 60 * outcome.index as usize / total.max(1);
+            told.progress(u8::try_from(35 + share).unwrap_or(95), format!("statement {} of {total}", outcome.index));
+            told.log(line(outcome));
+        });
+        let report = database.execute(&script, &options, observer, ctx.cancelled().clone()).await.map_err(failure)?;
+        if report.found > 0 {
+            ctx.log(format!(
+                "{} statements were recorded by an earlier attempt and not repeated (SQL-15)",
+                report.found
+            ));
+        }
+        match report.stopped {
+            Some(Stopped::Cancelled) => {
+                let done = report.statements.len();
+                let text = format!("stopped after {done} of {total} statements");
+                Err(JobError::permanent("cancelled", text).with(Recovery::Cancelled))
+            }
+            _ => Ok(report),
+        }
+    }
+
+    /// NOTIFY-11: every enterprise admin and the submitter, once.
+    async fn tell(
+        &self,
+        ctx: &Ctx,
+        tenant: &Tenant,
+        counts: &Counts,
+        backup: Option<&Backup>,
+    ) -> Result<u32, JobError> {
+        let now = ctx.instant().await?;
+        let values = [
+            ("tenant", tenant.name.clone()),
+            ("data_center", self.data_center.clone()),
+            ("job", ctx.id().to_string()),
+            ("finished_at", ctx.shown(now)),
+            ("colour", counts.colour().to_owned()),
+            ("statements", counts.total.to_string()),
+            ("failed", (counts.failed + counts.unknown + counts.not_run).to_string()),
+            ("backup", backup.map_or("-", |backup| backup.id.as_str()).to_owned()),
+        ];
+        let receivers = telling::admins_and_submitter(ctx, tenant);
+        Ok(telling::tell(ctx, Notice::SqlUpdateCompleted, &receivers, &values).await)
+    }
+}
+
+/// How many statements came to what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+struct Counts {
+    total: usize,
+    ok: usize,
+    failed: usize,
+    unknown: usize,
+    not_run: usize,
+}
+
+impl Counts {
+    fn of(report: &ScriptReport) -> Self {
+        let total = report.total as usize;
+        let count = |wanted: fn(&StatementOutcome) -> bool| report.statements.iter().filter(|one| wanted(one)).count();
+        Self {
+            total,
+            ok: count(|one| one.ok),
+            failed: count(|one| !one.ok && !one.unknown),
+            unknown: count(|one| one.unknown),
+            not_run: total.saturating_sub(report.statements.len()),
+        }
+    }
+
+    /// SQL-12: green when all succeeded, else red.
+    fn colour(&self) -> &'static str {
+        if self.ok == self.total { "green" } else { "red" }
+    }
+
+    /// 2.7: green, red, or all_failed, which is shown red.
+    fn detail(&self) -> &'static str {
+        if self.ok == 0 && self.unknown == 0 { "all_failed" } else { self.colour() }
+    }
+}
+
+/// The result that callers read.
+fn result(report: &ScriptReport, counts: &Counts, backup: Option<&Backup>) -> Value {
+    let (statements, left_out) = statements(report);
+    let mut result = json!({
+        "colour": counts.colour(),
+        "detail": counts.detail(),
+        "counts": counts,
+        "statements": statements,
+    });
+    if let Some(backup) = backup {
+        result["backup_id"] = json!(backup.id);
+    }
+    if left_out > 0 {
+        result["statements_left_out"] = json!(left_out);
+    }
+    result
+}
+
+/// The statements in order. Where they are too many for a result, good ones are left out: how many.
+fn statements(report: &ScriptReport) -> (Vec<Value>, usize) {
+    let mut room = RESULT_BYTES;
+    let mut fits = |one: &StatementOutcome| {
+        let value = shown(one);
+        let bytes = value.to_string().len() + 1;
+        let fits = bytes <= room;
+        room -= if fits { bytes } else { 0 };
+        fits.then_some((one.index, value))
+    };
+    let (good, bad): (Vec<_>, Vec<_>) = report.statements.iter().partition(|one| one.ok);
+    let mut kept: Vec<_> = bad.into_iter().filter_map(&mut fits).collect();
+    kept.extend(good.into_iter().filter_map(&mut fits));
+    kept.sort_by_key(|(index, _)| *index);
+    let left_out = report.statements.len() - kept.len();
+    (kept.into_iter().map(|(_, value)| value).collect(), left_out)
+}
+
+fn shown(one: &StatementOutcome) -> Value {
+    let mut value = json!({"index": one.index, "line": one.line, "ok": one.ok, "ms": one.ms});
+    if let Some(rows) = one.rows {
+        value["rows"] = json!(rows);
+    }
+    if one.unknown {
+        value["unknown"] = json!(true);
+        value["error"] =
+            json!("it was begun and its end was never recorded: it may or may not have happened, and was not repeated");
+    }
+    if let Some(error) = &one.error {
+        value["error"] = json!(error.text.chars().take(2000).collect::<String>());
+        value["error_code"] = json!(error.code);
+    }
+    value
+}
+
+/// The log line of a statement; without its text, which is the customer's.
+fn line(one: &StatementOutcome) -> String {
+    let end = match (&one.error, one.unknown) {
+        (_, true) => "unknown, not repeated".to_owned(),
+        (Some(error), _) => format!("failed: {} ({})", error.text, error.code),
+        (None, false) => one.rows.map_or_else(|| "ok".to_owned(), |rows| format!("ok, {rows} rows")),
+    };
+    format!("statement {} (line {}): {end}, {} ms", one.index, one.line, one.ms)
+}
+
+fn on_error(rule: OnErrorRule) -> OnError {
+    match rule {
+        OnErrorRule::Continue => OnError::Continue,
+        OnErrorRule::Stop => OnError::Stop,
+        OnErrorRule::Transaction => OnError::Transaction,
     }
 }

@@ -5,12 +5,13 @@
 use std::marker::PhantomData;
 
 use async_trait::async_trait;
-use leasehold_engine::{Retry, UnixMs};
+use leasehold_engine::{JobError, Retry, UnixMs, Verdict};
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::arguments;
+use super::context::Ctx;
 use super::submission::{Submission, instant};
 use super::{KindCard, schema_of};
 use crate::policy::rules::Admission;
@@ -36,6 +37,8 @@ pub trait Kind: Serialize + DeserializeOwned + JsonSchema + Send + Sync + Sized 
     const EDITABLE: bool = false;
     /// Only the program itself makes jobs of this kind.
     const INTERNAL: bool = false;
+    /// Whether the submitter is told when a job of it fails for good (NOTIFY-19).
+    const TELLS_FAILURE: bool = true;
 
     /// Fills in what the caller left out, so that a later change of a default does not change an accepted job.
     fn complete(&mut self, rules: &Rules) {
@@ -47,6 +50,9 @@ pub trait Kind: Serialize + DeserializeOwned + JsonSchema + Send + Sync + Sized 
 
     /// Whether the rules accept it, and what the store has to hold on to.
     async fn admit(&self, ask: &Ask<'_>) -> Result<Admission, Refusal>;
+
+    /// Runs one attempt. Steps that ended in an earlier attempt give what they gave then.
+    async fn run(&self, ctx: &Ctx) -> Result<Verdict, JobError>;
 }
 
 /// A command, with what is needed to judge it.
@@ -84,10 +90,14 @@ pub(crate) trait AnyKind: Send + Sync {
     fn quota_rule(&self) -> &'static str;
     fn editable(&self) -> bool;
     fn internal(&self) -> bool;
+    fn tells_failure(&self) -> bool;
     fn card(&self) -> KindCard;
 
     /// The arguments as they are stored, and what the rules said.
     async fn admit(&self, asked: Asked<'_>) -> Result<(Vec<u8>, Admission), Refusal>;
+
+    /// Reads the arguments and runs one attempt.
+    async fn run(&self, ctx: &Ctx) -> Result<Verdict, JobError>;
 }
 
 struct Registered<K>(PhantomData<fn() -> K>);
@@ -123,6 +133,10 @@ impl<K: Kind> AnyKind for Registered<K> {
         K::INTERNAL
     }
 
+    fn tells_failure(&self) -> bool {
+        K::TELLS_FAILURE
+    }
+
     fn card(&self) -> KindCard {
         KindCard { kind: K::NAME, summary: K::SUMMARY, queue: K::QUEUE, editable: K::EDITABLE, args: schema_of::<K>() }
     }
@@ -143,5 +157,11 @@ impl<K: Kind> AnyKind for Registered<K> {
         let ask = Ask { services: asked.services, command, planned: asked.planned.map(instant) };
         let admission = args.admit(&ask).await?;
         Ok((arguments::write(&args)?, admission))
+    }
+
+    async fn run(&self, ctx: &Ctx) -> Result<Verdict, JobError> {
+        let args: K = serde_json::from_slice(ctx.args())
+            .map_err(|error| JobError::permanent("arguments_unreadable", format!("the kept arguments: {error}")))?;
+        args.run(ctx).await
     }
 }

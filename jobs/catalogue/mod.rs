@@ -3,8 +3,10 @@
 //! Invariant: nothing is accepted that the rules refuse, and each refusal names the field, the rule and what to do.
 
 mod arguments;
+mod context;
 mod kind;
 mod refused;
+mod runner;
 mod submission;
 
 use std::collections::BTreeMap;
@@ -15,10 +17,13 @@ use leasehold_engine::{Enqueued, Idempotency, JobId, JobView, TicketUse};
 use serde::Serialize;
 use serde_json::Value;
 
+pub use context::Ctx;
+pub(crate) use context::failure;
 pub(crate) use kind::{AnyKind, Asked, kind};
 pub use kind::{Ask, Kind};
 pub use refused::{ticket_refusal, unknown};
 pub use submission::{Admitted, Envelope, Limits, Submission, Verification};
+pub(crate) use submission::{OWN_KEYS, instant};
 
 use crate::policy::lead::Change;
 use crate::policy::status::{self, Seen};

@@ -119,6 +119,19 @@ impl Envelope {
         }
     }
 
+    /// The envelope of a job that another job makes in its submitter's name.
+    pub(crate) fn internal(of: &Self, parent: &JobId) -> Self {
+        Self {
+            actor: of.actor.clone(),
+            planned_at: 0,
+            locked: false,
+            labels: BTreeMap::new(),
+            correlation_id: Some(parent.to_string()),
+            edited_by: None,
+            callback: None,
+        }
+    }
+
     /// Reads a job's meta document.
     ///
     /// # Errors

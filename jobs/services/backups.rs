@@ -2,13 +2,16 @@
 //!
 //! Invariant: a backup has a document only when its file is complete, was read back and has a checksum (BACKUP-05).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use leasehold_engine::store::StoreError;
-use leasehold_engine::{Store, UnixMs};
+use leasehold_engine::{Effect, JobError, Recovery, Store, UnixMs};
+use leasehold_targets::database::{BackupPlan, Database};
 use leasehold_targets::files::Files;
 use serde::{Deserialize, Serialize};
+
+use crate::catalogue::{Ctx, failure};
 
 /// Why a backup was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +86,178 @@ impl Backups {
         let mut all: Vec<Backup> = held.into_values().filter_map(read).collect();
         all.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
         Ok(all)
+    }
+
+    /// Makes a backup in two steps, `copy` and `publish` after `wanted.steps`: the second makes it visible.
+    ///
+    /// # Errors
+    /// The copy's or the store's. Then nothing is visible.
+    pub(crate) async fn make(&self, ctx: &Ctx, db: &dyn Database, wanted: Wanted<'_>) -> Result<Backup, JobError> {
+        let id = format!("bk_{}{}", ctx.id(), wanted.suffix);
+        let place = format!("{}/{}/{id}", ctx.tenant(), wanted.data_center);
+        let [copy_step, publish_step] = wanted.steps;
+        let copied = ctx.step(copy_step, Effect::Idempotent, || self.copy(ctx, db, &place, wanted.stretch)).await?;
+        let publish = || self.publish(ctx, &place, &copied, id.clone(), &wanted);
+        let published = ctx.step(publish_step, Effect::Idempotent, publish).await;
+        if let Err(error) = &published
+            && error.recovery == Recovery::Cancelled
+        {
+            self.discard(&copied.file).await;
+        }
+        published
+    }
+
+    /// Copies a database into the place of backups under `place` and the fence, and reads the copy back.
+    pub(crate) async fn copy(
+        &self,
+        ctx: &Ctx,
+        db: &dyn Database,
+        place: &str,
+        (from, to): (u8, u8),
+    ) -> Result<Copied, JobError> {
+        let part = self.scratch(ctx).await?;
+        let plan = BackupPlan { dest: part.path.clone(), job: ctx.id().to_string() };
+        let token = ctx.cancelled().clone();
+        let facts = db.backup(&plan, ctx.stretch(from, to), token).await.map_err(failure)?;
+        // The fence is part of the name: a worker that came back late cannot replace a newer one's file.
+        let file = format!("{place}-{}.backup", ctx.fence());
+        let stored = self.files.put(&file, &part.path).await.map_err(failure)?;
+        drop(part);
+        let read_back = async {
+            if stored.sha256 != facts.sha256 {
+                let text = format!("{file} was stored with SHA-256 {}, the copy has {}", stored.sha256, facts.sha256);
+                return Err(JobError::transient("target_corrupt", text));
+            }
+            let held = self.fetch(ctx, &file).await?;
+            db.verify(held.path(), Some(&facts.sha256)).await.map_err(failure)?;
+            db.checksum_of(held.path()).await.map_err(failure)
+        };
+        match read_back.await {
+            Ok(checksum) => {
+                ctx.log(format!("copied {} bytes, read back, sha256 {}", facts.bytes, facts.sha256));
+                Ok(Copied { file, engine: facts.engine, bytes: facts.bytes, sha256: facts.sha256, checksum })
+            }
+            Err(error) => {
+                self.discard(&file).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn publish(
+        &self,
+        ctx: &Ctx,
+        place: &str,
+        copied: &Copied,
+        id: String,
+        wanted: &Wanted<'_>,
+    ) -> Result<Backup, JobError> {
+        let backup = Backup {
+            id,
+            tenant: ctx.tenant().to_owned(),
+            data_center: wanted.data_center.to_owned(),
+            name: wanted.name.to_owned(),
+            description: wanted.description.to_owned(),
+            origin: wanted.origin,
+            engine: copied.engine.clone(),
+            bytes: copied.bytes,
+            sha256: copied.sha256.clone(),
+            file: copied.file.clone(),
+            job: ctx.id().to_string(),
+            created_at: ctx.now().await?,
+        };
+        let document = serde_json::to_vec(&backup)
+            .map_err(|error| JobError::permanent("internal", format!("a backup's document: {error}")))?;
+        let put = self.store.put_document(&registry(ctx.tenant()), &backup.id, &document, Some(0)).await;
+        put.map_err(|error| JobError::transient(error.code(), error.to_string()))?;
+        self.sweep(place, &copied.file).await;
+        Ok(backup)
+    }
+
+    /// Removes what earlier attempts left under the same place.
+    async fn sweep(&self, place: &str, keep: &str) {
+        let Ok(found) = self.files.list(&format!("{place}-")).await else { return };
+        for file in found.iter().filter(|file| file.name != keep) {
+            self.discard(&file.name).await;
+        }
+    }
+
+    /// Removes a file that no document names.
+    pub(crate) async fn discard(&self, file: &str) {
+        if let Err(error) = self.files.delete(file).await {
+            tracing::warn!(file, code = error.code(), %error, "a file without a document could not be removed");
+        }
+    }
+
+    /// A stored file as a path on this machine.
+    pub(crate) async fn fetch(&self, ctx: &Ctx, file: &str) -> Result<Held, JobError> {
+        match self.files.local_path(file).await.map_err(failure)? {
+            Some(path) => Ok(Held { path, scratch: None }),
+            None => {
+                let scratch = self.scratch(ctx).await?;
+                self.files.get(file, &scratch.path).await.map_err(failure)?;
+                Ok(Held { path: scratch.path.clone(), scratch: Some(scratch) })
+            }
+        }
+    }
+
+    async fn scratch(&self, ctx: &Ctx) -> Result<Scratch, JobError> {
+        let failed = |error: std::io::Error| {
+            JobError::transient("target_io", format!("the folder {}: {error}", self.scratch.display()))
+        };
+        tokio::fs::create_dir_all(&self.scratch).await.map_err(failed)?;
+        let nonce = getrandom::u32().unwrap_or_default();
+        Ok(Scratch { path: self.scratch.join(format!("{}-{}-{nonce:08x}.part", ctx.id(), ctx.fence())) })
+    }
+}
+
+/// A backup that is to be made.
+pub(crate) struct Wanted<'a> {
+    pub(crate) data_center: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) description: &'a str,
+    pub(crate) origin: Origin,
+    /// Makes the id differ from that of another backup of the same job.
+    pub(crate) suffix: &'static str,
+    /// The names of the two steps.
+    pub(crate) steps: [&'static str; 2],
+    /// The stretch of the job's progress that the copy takes.
+    pub(crate) stretch: (u8, u8),
+}
+
+/// A complete copy that nobody sees yet.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Copied {
+    pub(crate) file: String,
+    pub(crate) engine: String,
+    pub(crate) bytes: u64,
+    pub(crate) sha256: String,
+    /// Of the content that a restore of it would give.
+    pub(crate) checksum: String,
+}
+
+/// A file on this machine; a fetched copy is removed when this is dropped.
+pub(crate) struct Held {
+    path: PathBuf,
+    #[expect(dead_code, reason = "held for its drop")]
+    scratch: Option<Scratch>,
+}
+
+impl Held {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// A file that is being made; removed when this is dropped.
+struct Scratch {
+    path: PathBuf,
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // It is gone already when the operation that makes it failed and cleaned up.
+        let _ = std::fs::remove_file(&self.path);
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod backups;
 mod directory;
+pub(crate) mod telling;
 pub(crate) mod tickets;
 
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use leasehold_targets::files::{self, Files};
 use leasehold_targets::notices::{self, Notices};
 use leasehold_targets::{Secrets, TargetError};
 
+pub(crate) use backups::Wanted;
 pub use backups::{Backup, Backups, Origin};
 pub use directory::{Directory, TENANTS};
 
