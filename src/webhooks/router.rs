@@ -1,0 +1,72 @@
+//! Turns outbox entries into deliveries: one for each endpoint that hears the event, and one for the job's callback.
+//!
+//! The endpoints are read after the entries, so an endpoint that was registered before a change hears of it. The
+//! script behind `outbox_route` lets one sender win, so an entry is routed once however many senders there are.
+
+use std::collections::{HashMap, HashSet};
+
+use super::body::{self, BodyRules};
+use super::directory::{Directory, DirectoryError};
+use super::endpoint::{Endpoint, State};
+use super::outbox::{NewDelivery, Outbox, OutboxEntry};
+use super::signature::delivery_id;
+
+/// Routes up to `batch` entries of a shard; how many there were.
+pub async fn route(
+    outbox: &dyn Outbox,
+    directory: &Directory,
+    rules: &BodyRules,
+    shard: u16,
+    batch: usize,
+) -> Result<usize, DirectoryError> {
+    let entries = outbox.outbox_read(shard, batch).await?;
+    if entries.is_empty() {
+        return Ok(0);
+    }
+    let listeners = listeners(directory).await?;
+    let superseded = superseded(&entries);
+    for (n, entry) in entries.iter().enumerate() {
+        let deliveries = if superseded.contains(&n) { Vec::new() } else { deliveries(entry, &listeners, rules) };
+        outbox.outbox_route(shard, &entry.entry, &deliveries).await?;
+    }
+    Ok(entries.len())
+}
+
+/// The endpoints that may hear anything: not switched off, not given up.
+async fn listeners(directory: &Directory) -> Result<Vec<Endpoint>, DirectoryError> {
+    let mut endpoints = directory.endpoints().await?;
+    if endpoints.is_empty() {
+        return Ok(endpoints);
+    }
+    let views = directory.views().await?;
+    let given_up: HashSet<&str> =
+        views.iter().filter(|view| view.state == State::DisabledAuto).map(|view| view.id.as_str()).collect();
+    endpoints.retain(|endpoint| !given_up.contains(endpoint.id.as_str()));
+    Ok(endpoints)
+}
+
+/// Progress that a later entry of the same job makes stale: after a pause of the sender only the latest is told.
+fn superseded(entries: &[OutboxEntry]) -> HashSet<usize> {
+    let mut last: HashMap<&str, usize> = HashMap::new();
+    for (n, entry) in entries.iter().enumerate() {
+        last.insert(&entry.job, n);
+    }
+    let stale = |(n, entry): &(usize, &OutboxEntry)| entry.event == "progress" && last.get(&*entry.job) != Some(n);
+    entries.iter().enumerate().filter(stale).map(|(n, _)| n).collect()
+}
+
+fn deliveries(entry: &OutboxEntry, listeners: &[Endpoint], rules: &BodyRules) -> Vec<NewDelivery> {
+    let event = body::event_type(entry);
+    let heard = listeners.iter().filter(|endpoint| endpoint.hears(&event, &entry.tenant)).map(|e| e.id.clone());
+    let receivers: Vec<String> = heard.chain(body::callback_of(entry)).collect();
+    if receivers.is_empty() {
+        return Vec::new();
+    }
+    let body = body::body(entry, rules);
+    let delivery = |endpoint: String| NewDelivery {
+        id: delivery_id(&endpoint, &entry.job, entry.seq, &entry.event),
+        body: body.clone(),
+        endpoint,
+    };
+    receivers.into_iter().map(delivery).collect()
+}

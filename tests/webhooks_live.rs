@@ -1,0 +1,15 @@
+//! Webhooks against real local receivers: what arrives, what is refused, and what a hostile receiver can do to us.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+#[path = "webhooks/lab.rs"]
+mod lab;
+
+#[path = "webhooks/delivery.rs"]
+mod delivery;
+#[path = "webhooks/hostile.rs"]
+mod hostile;
+#[path = "webhooks/ssrf.rs"]
+mod ssrf;
+#[path = "webhooks/verifiers.rs"]
+mod verifiers;
