@@ -15,6 +15,7 @@ pub use event::{Event, EventWord};
 pub use id::{BadJobId, JobId};
 pub use job::{Allowance, Enqueued, Idempotency, NewJob, Priority, TicketRefusal, TicketUse};
 pub use place::{BadPlace, CAUSES, Cause, Place, chart, next};
+pub(crate) use record::HOT_BYTES;
 pub use record::{BadRecord, BlockedBy, JobRecord, pack};
 pub use retry::Retry;
 pub use verdict::{ErrorDocument, JobError, Recovery, Verdict};

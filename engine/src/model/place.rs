@@ -104,11 +104,13 @@ pub const fn next(place: Place, cause: Cause) -> Option<Place> {
 pub fn chart() -> String {
     let mut text = String::new();
     for place in Place::ALL {
-        let ways: Vec<_> = CAUSES
-            .iter()
-            .filter_map(|cause| Some(format!("{} → {}", word(*cause), next(place, *cause)?)))
-            .collect();
-        text.push_str(&format!("{:<10} {}\n", place.as_str(), if ways.is_empty() { "(final)".to_owned() } else { ways.join(" · ") }));
+        let ways: Vec<_> =
+            CAUSES.iter().filter_map(|cause| Some(format!("{} → {}", word(*cause), next(place, *cause)?))).collect();
+        text.push_str(&format!(
+            "{:<10} {}\n",
+            place.as_str(),
+            if ways.is_empty() { "(final)".to_owned() } else { ways.join(" · ") }
+        ));
     }
     text
 }
@@ -170,7 +172,9 @@ impl Place {
 
 /// The word names no place.
 #[derive(Debug, thiserror::Error)]
-#[error("`{0}` is no place; one of scheduled, blocked, ready, running, waiting, succeeded, cancelled, dead, unknown is expected")]
+#[error(
+    "`{0}` is no place; one of scheduled, blocked, ready, running, waiting, succeeded, cancelled, dead, unknown is expected"
+)]
 pub struct BadPlace(String);
 
 impl FromStr for Place {

@@ -1,14 +1,19 @@
 //! A job's record: one packed string, written by Rust at enqueue and changed by scripts. Guards that both read it alike.
 //!
-//! Layout (little endian): 70 bytes of header; then kind, tenant, queue, resource, allowance (a length byte each);
-//! then meta, args, result, error (lengths in the header); then the events. `prelude.lua` holds the same layout.
+//! Layout (little endian): 47 bytes of hot fields, which claims and settlements change; 27 bytes of cold ones; then kind,
+//! tenant, queue, resource, allowance (a length byte each); then meta, args, result, error (lengths in the header); then
+//! the events that the hot fields do not tell. `prelude.lua` holds the same layout.
 
 use bytes::Bytes;
 
 use super::{Event, EventWord, JobId, NewJob, Place, Priority, Retry, UnixMs};
 
 /// Size of the header.
-const HEADER_BYTES: usize = 70;
+const HEADER_BYTES: usize = 74;
+/// Size of the hot fields at its front.
+pub(crate) const HOT_BYTES: usize = 47;
+/// The end of the job is known from place, time and seq; no event was written down.
+const QUIET_END: u64 = 2;
 const VERSION: u8 = 1;
 const FLAG_CANCEL: u8 = 1;
 const FLAG_ONCE_OPEN: u8 = 4;
@@ -57,7 +62,7 @@ pub struct JobRecord {
     pub created_at: UnixMs,
     /// When it may start, ms.
     pub run_at: UnixMs,
-    /// When its first attempt began, ms; 0 never.
+    /// When its last attempt began, ms; 0 never.
     pub started_at: UnixMs,
     /// When it became final, ms; 0 not yet.
     pub finished_at: UnixMs,
@@ -81,7 +86,7 @@ pub struct JobRecord {
     pub result: Bytes,
     /// Error document, empty when there is none.
     pub error: Bytes,
-    /// History, oldest first, capped.
+    /// History, oldest first: the acceptance and at most the last 100 or so events.
     pub events: Vec<Event>,
 }
 
@@ -98,14 +103,13 @@ pub fn pack(job: &NewJob) -> Vec<u8> {
     let identity_len: usize = names.iter().map(|n| 1 + n.len().min(255)).sum();
     let mut out = Vec::with_capacity(HEADER_BYTES + identity_len + job.meta.len() + job.args.len() + 64);
     let flags = if job.notify { FLAG_NOTIFY } else { 0 };
-    out.extend([VERSION, Place::Scheduled as u8, job.priority as u8, flags]);
-    out.extend(0_u16.to_le_bytes());
+    out.extend([VERSION, Place::Scheduled as u8, flags, job.priority as u8, 0]);
+    out.extend([0; 2 + 6 * 5 + 4 + 4]);
+    out.extend((identity_len as u16).to_le_bytes());
     out.extend(job.retry.max_attempts.to_le_bytes());
-    out.extend([0; 6 * 5 + 4]);
     out.extend(job.retry.base_ms.to_le_bytes());
     out.extend(job.retry.cap_ms.to_le_bytes());
-    out.extend([job.retry.jitter_percent, 0]);
-    out.extend((identity_len as u16).to_le_bytes());
+    out.push(job.retry.jitter_percent);
     out.extend((job.meta.len() as u32).to_le_bytes());
     out.extend((job.args.len() as u32).to_le_bytes());
     out.extend([0; 4 + 2 + 2]);
@@ -153,28 +157,28 @@ impl JobRecord {
             return Err(BadRecord("it is of another version"));
         }
         let place = Place::from_code(r.number(1)? as u8).ok_or(BadRecord("its place is none"))?;
+        let flags = r.number(1)? as u8;
         let priority = match r.number(1)? {
             0 => Priority::Critical,
             1 => Priority::High,
             2 => Priority::Normal,
             _ => Priority::Low,
         };
-        let flags = r.number(1)? as u8;
+        let reason = r.number(1)?;
         let attempt = r.number(2)? as u16;
-        let max_attempts = r.number(2)? as u16;
         let times = [r.number(6)?, r.number(6)?, r.number(6)?, r.number(6)?].map(|t| t as UnixMs);
         let fence = r.number(6)?;
-        let seq = r.number(4)? as u32;
+        let (seq, started_seq) = (r.number(4)? as u32, r.number(4)? as u32);
+        let _identity_len = r.number(2)?;
+        let max_attempts = r.number(2)? as u16;
         let retry = Retry {
             base_ms: r.number(4)? as u32,
             cap_ms: r.number(4)? as u32,
             jitter_percent: r.number(1)? as u8,
             max_attempts,
         };
-        let reason = r.number(1)?;
-        let _identity_len = r.number(2)?;
         let lengths = [r.number(4)?, r.number(4)?, r.number(4)?, r.number(2)?].map(|n| n as usize);
-        let events = r.number(2)? as usize;
+        let written = r.number(2)? as usize;
         let (kind, tenant, queue, resource) = (r.text(1)?, r.text(1)?, r.text(1)?, r.text(1)?);
         let _allowance = r.text(1)?;
         let mut blobs = [const { Bytes::new() }; 4];
@@ -183,7 +187,23 @@ impl JobRecord {
             r.take(n)?;
             *blob = bytes.slice(from..from + n);
         }
-        let events = (0..events).map(|_| read_event(&mut r)).collect::<Result<_, _>>()?;
+        let mut events =
+            vec![Event { seq: 1, word: EventWord::Accepted, at: times[0], attempt: 0, note: String::new() }];
+        for _ in 0..written {
+            events.push(read_event(&mut r)?);
+        }
+        if started_seq > 0 {
+            events.push(Event {
+                seq: started_seq,
+                word: EventWord::Started,
+                at: times[2],
+                attempt,
+                note: String::new(),
+            });
+        }
+        if let (QUIET_END, Some(word)) = (reason, quiet_word(place)) {
+            events.push(Event { seq, word, at: times[3], attempt, note: String::new() });
+        }
         let [meta, args, result, error] = blobs;
         Ok(Self {
             id,
@@ -212,6 +232,15 @@ impl JobRecord {
             error,
             events,
         })
+    }
+}
+
+fn quiet_word(place: Place) -> Option<EventWord> {
+    match place {
+        Place::Succeeded => Some(EventWord::Succeeded),
+        Place::Cancelled => Some(EventWord::Cancelled),
+        Place::Dead => Some(EventWord::Failed),
+        _ => None,
     }
 }
 

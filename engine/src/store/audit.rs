@@ -39,7 +39,8 @@ impl Store {
     async fn audit_shard(&self, shard: u16, report: &mut AuditReport) -> Result<(), StoreError> {
         let records = self.all_records(shard).await?;
         report.jobs += records.len() as u64;
-        let mut say = |subject: &str, text: String| report.findings.push(AuditFinding { subject: subject.to_owned(), text });
+        let mut say =
+            |subject: &str, text: String| report.findings.push(AuditFinding { subject: subject.to_owned(), text });
         let mut counted: BTreeMap<String, i64> = BTreeMap::new();
         for r in records.values() {
             *counted.entry(format!("{}|{}|{}", r.queue, r.kind, r.place)).or_default() += 1;
@@ -53,20 +54,35 @@ impl Store {
         if held != counted {
             say("counters", format!("the counters say {held:?}, the records say {counted:?}"));
         }
-        for (place, key) in [(Place::Scheduled, "scheduled"), (Place::Blocked, "blocked"), (Place::Running, "leases"), (Place::Waiting, "waiting"), (Place::Unknown, "unknown")] {
+        for (place, key) in [
+            (Place::Scheduled, "scheduled"),
+            (Place::Blocked, "blocked"),
+            (Place::Running, "leases"),
+            (Place::Waiting, "waiting"),
+            (Place::Unknown, "unknown"),
+        ] {
             let mut cmd = redis::cmd("ZRANGE");
             cmd.arg(self.key(shard, key)).arg(0).arg(-1);
             let listed: BTreeSet<String> = self.query("audit", cmd).await?;
-            let meant: BTreeSet<String> = records.values().filter(|r| r.place == place).map(|r| r.id.to_string()).collect();
+            let meant: BTreeSet<String> =
+                records.values().filter(|r| r.place == place).map(|r| r.id.to_string()).collect();
             for id in listed.symmetric_difference(&meant) {
-                say(id, format!("its record says {:?}, the index `{key}` says otherwise", records.get(id).map(|r| r.place)));
+                say(
+                    id,
+                    format!("its record says {:?}, the index `{key}` says otherwise", records.get(id).map(|r| r.place)),
+                );
             }
         }
         self.audit_lists(shard, &records, &mut say).await?;
         self.audit_locks(shard, &records, &mut say).await
     }
 
-    async fn audit_lists(&self, shard: u16, records: &BTreeMap<String, JobRecord>, say: &mut impl FnMut(&str, String)) -> Result<(), StoreError> {
+    async fn audit_lists(
+        &self,
+        shard: u16,
+        records: &BTreeMap<String, JobRecord>,
+        say: &mut impl FnMut(&str, String),
+    ) -> Result<(), StoreError> {
         let mut lists: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for r in records.values() {
             let key = match r.place {
@@ -95,7 +111,12 @@ impl Store {
         Ok(())
     }
 
-    async fn audit_locks(&self, shard: u16, records: &BTreeMap<String, JobRecord>, say: &mut impl FnMut(&str, String)) -> Result<(), StoreError> {
+    async fn audit_locks(
+        &self,
+        shard: u16,
+        records: &BTreeMap<String, JobRecord>,
+        say: &mut impl FnMut(&str, String),
+    ) -> Result<(), StoreError> {
         let mut holders: BTreeMap<String, String> = BTreeMap::new();
         for r in records.values().filter(|r| r.holds_resource) {
             if let Some(other) = holders.insert(r.resource.clone(), r.id.to_string()) {
@@ -127,7 +148,12 @@ impl Store {
     }
 
     async fn all_records(&self, shard: u16) -> Result<BTreeMap<String, JobRecord>, StoreError> {
-        let ids: Vec<String> = self.scan(&self.key(shard, "j:*")).await?.iter().filter_map(|k| Some(k.rsplit_once(":j:")?.1.to_owned())).collect();
+        let ids: Vec<String> = self
+            .scan(&self.key(shard, "j:*"))
+            .await?
+            .iter()
+            .filter_map(|k| Some(k.rsplit_once(":j:")?.1.to_owned()))
+            .collect();
         let mut all = BTreeMap::new();
         for batch in ids.chunks(500) {
             for (id, record) in batch.iter().zip(self.records(shard, batch).await?) {

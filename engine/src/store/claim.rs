@@ -4,7 +4,7 @@ use bytes::Bytes;
 use redis::Value;
 
 use super::{connect::Store, error::StoreError};
-use crate::model::{JobId, JobRecord, UnixMs};
+use crate::model::{HOT_BYTES, JobId, JobRecord, UnixMs};
 
 /// What a worker asks for.
 #[derive(Debug, Clone)]
@@ -51,7 +51,12 @@ pub(crate) const PROMOTE_LIMIT: usize = 500;
 impl Store {
     pub(crate) fn claim_cmd(&self, shard: u16, claim: &Claim) -> redis::Cmd {
         let mut cmd = self.begin(&self.scripts.claim, shard);
-        cmd.arg(claim.want).arg(claim.lease_ms).arg(PROMOTE_LIMIT).arg(&claim.worker).arg(claim.request).arg(&claim.queues);
+        cmd.arg(claim.want)
+            .arg(claim.lease_ms)
+            .arg(PROMOTE_LIMIT)
+            .arg(&claim.worker)
+            .arg(claim.request)
+            .arg(&claim.queues);
         cmd
     }
 
@@ -87,16 +92,15 @@ impl Store {
     }
 }
 
+/// Reads the flat reply: time, next due, then id, record as it was, hot fields as they are, for each job.
 pub(crate) fn read_claim(reply: Vec<Value>) -> Claimed {
-    let mut claimed = Claimed::default();
-    for (at, value) in reply.into_iter().enumerate() {
-        match at {
-            0 => claimed.now = number(&value).unwrap_or(0),
-            1 => claimed.next_due = number(&value),
-            _ => match read_job(value) {
-                Some(job) => claimed.jobs.push(job),
-                None => claimed.unreadable += 1,
-            },
+    let mut reply = reply.into_iter();
+    let mut claimed = Claimed { now: reply.next().and_then(|v| number(&v)).unwrap_or(0), ..Claimed::default() };
+    claimed.next_due = reply.next().and_then(|v| number(&v));
+    while let (Some(id), Some(record), Some(hot)) = (reply.next(), reply.next(), reply.next()) {
+        match read_job(&id, record, &hot) {
+            Some(job) => claimed.jobs.push(job),
+            None => claimed.unreadable += 1,
         }
     }
     claimed
@@ -107,11 +111,9 @@ fn number(value: &Value) -> Option<i64> {
     text.parse::<f64>().ok().map(|n| n as i64)
 }
 
-fn read_job(value: Value) -> Option<JobRecord> {
-    let Value::Array(parts) = value else { return None };
-    let mut parts = parts.into_iter();
-    let id: String = redis::from_redis_value(parts.next()?).ok()?;
-    let _fence = parts.next()?;
-    let Value::BulkString(bytes) = parts.next()? else { return None };
+fn read_job(id: &Value, record: Value, hot: &Value) -> Option<JobRecord> {
+    let id: String = redis::from_redis_value_ref(id).ok()?;
+    let (Value::BulkString(mut bytes), Value::BulkString(hot)) = (record, hot) else { return None };
+    bytes.get_mut(..HOT_BYTES)?.copy_from_slice(hot);
     JobRecord::parse(id.parse().ok()?, &Bytes::from(bytes)).ok()
 }

@@ -37,7 +37,13 @@ pub struct StoreOptions {
 impl StoreOptions {
     /// One shard, 5 s a verb, five more tries.
     pub fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), namespace: String::new(), shards: 1, response_timeout: Duration::from_secs(5), resends: 5 }
+        Self {
+            url: url.into(),
+            namespace: String::new(),
+            shards: 1,
+            response_timeout: Duration::from_secs(5),
+            resends: 5,
+        }
     }
 }
 
@@ -111,7 +117,8 @@ impl Store {
     /// The shard of a tenant: all its jobs lie in one, so that locks and allowances change in the same script.
     #[must_use]
     pub fn shard_of(&self, tenant: &str) -> u16 {
-        let hash = tenant.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+        let hash =
+            tenant.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
         (hash % u64::from(self.shards)) as u16
     }
 

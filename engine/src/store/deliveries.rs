@@ -161,7 +161,13 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be reached.
-    pub async fn delivery_claim(&self, shard: u16, endpoint: &str, limit: usize, lease: Duration) -> Result<Vec<DeliveryAttempt>, StoreError> {
+    pub async fn delivery_claim(
+        &self,
+        shard: u16,
+        endpoint: &str,
+        limit: usize,
+        lease: Duration,
+    ) -> Result<Vec<DeliveryAttempt>, StoreError> {
         let mut cmd = self.begin(&self.scripts.delivery_claim, shard);
         cmd.arg(endpoint).arg(limit).arg(lease.as_millis() as u64);
         let raw: Vec<(String, Bytes, u16, String)> = self.query("delivery_claim", cmd).await?;
@@ -181,7 +187,14 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be reached.
-    pub async fn delivery_settle(&self, shard: u16, endpoint: &str, id: &str, outcome: DeliveryOutcome, log: &[u8]) -> Result<bool, StoreError> {
+    pub async fn delivery_settle(
+        &self,
+        shard: u16,
+        endpoint: &str,
+        id: &str,
+        outcome: DeliveryOutcome,
+        log: &[u8],
+    ) -> Result<bool, StoreError> {
         let (word, at) = match outcome {
             DeliveryOutcome::Delivered => ("delivered", 0),
             DeliveryOutcome::Retry { at } => ("retry", at),
@@ -197,7 +210,13 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be reached.
-    pub async fn delivery_list(&self, shard: u16, endpoint: &str, skip: usize, limit: usize) -> Result<Vec<DeliveryView>, StoreError> {
+    pub async fn delivery_list(
+        &self,
+        shard: u16,
+        endpoint: &str,
+        skip: usize,
+        limit: usize,
+    ) -> Result<Vec<DeliveryView>, StoreError> {
         let mut cmd = redis::cmd("LRANGE");
         let (from, to) = (-((skip + limit) as i64), -(skip as i64) - 1);
         cmd.arg(self.key(shard, &format!("delivered:{endpoint}"))).arg(from).arg(to);
@@ -259,5 +278,18 @@ fn read_entry(entry: &str, shard: u16, bytes: &Bytes) -> Option<OutboxEntry> {
     let job = text(blob(1)?).parse().ok()?;
     let (kind, tenant) = (text(blob(1)?), text(blob(1)?));
     let (meta, note) = (blob(4)?, blob(2)?);
-    Some(OutboxEntry { entry: entry.to_owned(), shard, job, kind, tenant, event, place, seq, at: when, attempt, meta, note })
+    Some(OutboxEntry {
+        entry: entry.to_owned(),
+        shard,
+        job,
+        kind,
+        tenant,
+        event,
+        place,
+        seq,
+        at: when,
+        attempt,
+        meta,
+        note,
+    })
 }

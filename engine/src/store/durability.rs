@@ -74,23 +74,53 @@ fn complaints(found: &Durability, evicted: &str, last_write: &str) -> Vec<Compla
     let mut all = Vec::new();
     let mut say = |severity, code, text: String| all.push(Complaint { severity, code, text });
     if !found.aof {
-        say(Severity::DataLoss, "redis_without_aof", "Redis keeps no append-only file: accepted jobs are lost when it stops. Set `appendonly yes`.".to_owned());
+        say(
+            Severity::DataLoss,
+            "redis_without_aof",
+            "Redis keeps no append-only file: accepted jobs are lost when it stops. Set `appendonly yes`.".to_owned(),
+        );
     }
     if found.eviction != "noeviction" {
-        say(Severity::DataLoss, "redis_evicts", format!("Redis may evict jobs when memory is short (maxmemory-policy {}). Set `maxmemory-policy noeviction`.", found.eviction));
+        say(
+            Severity::DataLoss,
+            "redis_evicts",
+            format!(
+                "Redis may evict jobs when memory is short (maxmemory-policy {}). Set `maxmemory-policy noeviction`.",
+                found.eviction
+            ),
+        );
     }
     if !matches!(evicted, "" | "0") {
-        say(Severity::DataLoss, "redis_evicted", format!("Redis has already evicted {evicted} keys; jobs may be missing."));
+        say(
+            Severity::DataLoss,
+            "redis_evicted",
+            format!("Redis has already evicted {evicted} keys; jobs may be missing."),
+        );
     }
     if !matches!(last_write, "" | "ok") {
-        say(Severity::DataLoss, "redis_write_failed", "Redis could not write its append-only file; look at its disk.".to_owned());
+        say(
+            Severity::DataLoss,
+            "redis_write_failed",
+            "Redis could not write its append-only file; look at its disk.".to_owned(),
+        );
     }
     if found.aof && found.fsync != "always" {
-        say(Severity::Warning, "redis_fsync", format!("appendfsync is {}: up to two seconds of accepted jobs may be lost when Redis is killed. Set `appendfsync always`.", found.fsync));
+        say(
+            Severity::Warning,
+            "redis_fsync",
+            format!(
+                "appendfsync is {}: up to two seconds of accepted jobs may be lost when Redis is killed. Set `appendfsync always`.",
+                found.fsync
+            ),
+        );
     }
     let major: u32 = found.version.split('.').next().and_then(|v| v.parse().ok()).unwrap_or(0);
     if major < 7 {
-        say(Severity::Warning, "redis_old", format!("Redis {} is older than 7.0, the oldest that is tested.", found.version));
+        say(
+            Severity::Warning,
+            "redis_old",
+            format!("Redis {} is older than 7.0, the oldest that is tested.", found.version),
+        );
     }
     all
 }

@@ -1,5 +1,6 @@
 //! Taking jobs in: one script for up to 250 jobs, each accepted whole or refused whole.
 
+use futures::StreamExt;
 use redis::Value;
 
 use super::{connect::Store, error::StoreError};
@@ -7,6 +8,8 @@ use crate::model::{Enqueued, JobId, NewJob, TicketRefusal, pack};
 
 /// Jobs in one call of the script; more gains nothing and makes others wait.
 const BATCH: usize = 250;
+/// Calls on their way at a time: each waits for the disk.
+const IN_FLIGHT: usize = 4;
 
 impl Store {
     /// Takes jobs in. Answers in the order of `jobs`; each is accepted, or refused with nothing written.
@@ -19,10 +22,14 @@ impl Store {
         let mut answers: Vec<Option<Enqueued>> = vec![None; jobs.len()];
         for shard in 0..self.shards {
             let mine: Vec<usize> = (0..jobs.len()).filter(|i| jobs[*i].id.shard() == shard).collect();
-            for batch in mine.chunks(BATCH) {
+            let batches = mine.chunks(BATCH).map(|batch| async move {
                 let replies = self.enqueue_batch(shard, batch.iter().map(|i| &jobs[*i]), batch.len(), max_live).await?;
-                for (at, reply) in batch.iter().zip(replies) {
-                    answers[*at] = Some(reply);
+                Ok::<_, StoreError>(batch.iter().copied().zip(replies))
+            });
+            let mut answered = futures::stream::iter(batches).buffered(IN_FLIGHT);
+            while let Some(batch) = answered.next().await {
+                for (at, reply) in batch? {
+                    answers[at] = Some(reply);
                 }
             }
         }
@@ -39,19 +46,27 @@ impl Store {
     ) -> Result<Vec<Enqueued>, StoreError> {
         let mut cmd = self.begin(&self.scripts.enqueue, shard);
         cmd.arg(count).arg(max_live);
+        let mut ids = Vec::with_capacity(count);
         for job in jobs {
             check_names(job)?;
+            ids.push(&job.id);
             cmd.arg(job.id.as_str()).arg(pack(job)).arg(job.run_at.unwrap_or(0)).arg(wish(job));
         }
-        let replies: Vec<Vec<Value>> = self.query("enqueue", cmd).await?;
-        replies.into_iter().map(read).collect()
+        let replies: Vec<Value> = self.query("enqueue", cmd).await?;
+        replies.into_iter().zip(ids).map(|(reply, id)| read(reply, id)).collect()
     }
 }
 
 fn check_names(job: &NewJob) -> Result<(), StoreError> {
     let resource = job.resource.as_deref().unwrap_or_default();
     let allowance = job.allowance.as_ref().map_or("", |a| a.name.as_str());
-    let names = [("kind", job.kind.as_str()), ("tenant", &job.tenant), ("queue", &job.queue), ("resource", resource), ("allowance", allowance)];
+    let names = [
+        ("kind", job.kind.as_str()),
+        ("tenant", &job.tenant),
+        ("queue", &job.queue),
+        ("resource", resource),
+        ("allowance", allowance),
+    ];
     match names.iter().find(|(_, name)| name.len() > 255) {
         Some((what, _)) => Err(StoreError::TooLong { what, max: 255 }),
         None => Ok(()),
@@ -95,17 +110,24 @@ fn wish(job: &NewJob) -> Vec<u8> {
     out
 }
 
-fn read(reply: Vec<Value>) -> Result<Enqueued, StoreError> {
+fn read(reply: Value, asked: &JobId) -> Result<Enqueued, StoreError> {
+    let reply = match reply {
+        Value::Array(words) => words,
+        word => vec![word],
+    };
     let text = |i: usize| reply.get(i).and_then(|v| redis::from_redis_value_ref::<String>(v).ok()).unwrap_or_default();
     let unknown = || StoreError::UnknownAnswer { verb: "enqueue", answer: text(0) };
     let id = || text(1).parse::<JobId>().map_err(|_| unknown());
     Ok(match text(0).as_str() {
-        "accepted" => Enqueued::Accepted(id()?),
+        "accepted" => Enqueued::Accepted(asked.clone()),
         "duplicate" => Enqueued::Duplicate(id()?),
         "conflict" => Enqueued::Conflict(id()?),
         "full" => Enqueued::Full { live: text(1).parse().unwrap_or(0) },
         "spent" => Enqueued::AllowanceSpent { used: text(1).parse().unwrap_or(0) },
-        "ticket" => Enqueued::TicketRefused { why: ticket_refusal(&text(1)).ok_or_else(unknown)?, tries_left: text(2).parse().unwrap_or(0) },
+        "ticket" => Enqueued::TicketRefused {
+            why: ticket_refusal(&text(1)).ok_or_else(unknown)?,
+            tries_left: text(2).parse().unwrap_or(0),
+        },
         _ => return Err(unknown()),
     })
 }

@@ -28,7 +28,9 @@ pub enum StoreError {
     #[error(transparent)]
     Record(#[from] BadRecord),
     /// The store was made with another number of shards.
-    #[error("this store was made with {recorded} shards, the configuration says {asked}; the number is fixed when a store is made")]
+    #[error(
+        "this store was made with {recorded} shards, the configuration says {asked}; the number is fixed when a store is made"
+    )]
     OtherShards {
         /// What the store says.
         recorded: u16,
@@ -59,7 +61,11 @@ impl StoreError {
     }
 
     pub(crate) fn of(verb: &'static str, source: redis::RedisError) -> Self {
-        if source.is_io_error() || source.is_timeout() || source.is_connection_dropped() || source.is_connection_refusal() {
+        if source.is_io_error()
+            || source.is_timeout()
+            || source.is_connection_dropped()
+            || source.is_connection_refusal()
+        {
             Self::Unreachable(source)
         } else {
             Self::Refused { verb, source }

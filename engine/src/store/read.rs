@@ -96,7 +96,7 @@ impl Store {
         let Some(bytes) = bytes else { return Ok(None) };
         let record = JobRecord::parse(id.clone(), &bytes)?;
         let mut steps: Vec<Step> = steps.into_iter().filter_map(|(name, held)| read_step(name, &held)).collect();
-        steps.sort_by(|a, b| (a.begun_at, a.done_at.max(1) == 1, a.done_at).cmp(&(b.begun_at, b.done_at.max(1) == 1, b.done_at)));
+        steps.sort_by_key(|s| (s.begun_at, !s.done, s.done_at));
         let progress = Progress {
             percent: extras.get("percent").and_then(|p| p.parse().ok()).unwrap_or(0),
             text: extras.get("text").cloned().unwrap_or_default(),
@@ -145,24 +145,45 @@ impl Store {
     async fn sources(&self, filter: &JobFilter) -> Result<Vec<Source>, StoreError> {
         if let Some(tenant) = &filter.tenant {
             let shard = self.shard_of(tenant);
-            return Ok(vec![Source { shard, key: self.key(shard, &format!("tenant:{tenant}")), order: Order::Lexical, place: None }]);
+            return Ok(vec![Source {
+                shard,
+                key: self.key(shard, &format!("tenant:{tenant}")),
+                order: Order::Lexical,
+                place: None,
+            }]);
         }
         let queues: std::collections::BTreeSet<String> = self.counts().await?.into_iter().map(|c| c.queue).collect();
         let mut all = Vec::new();
         let wanted = |p: Place| filter.place.is_none_or(|w| w == p);
         for shard in 0..self.shards {
-            for (place, key) in [(Place::Running, "leases"), (Place::Blocked, "blocked"), (Place::Waiting, "waiting"), (Place::Unknown, "unknown"), (Place::Scheduled, "scheduled")] {
+            for (place, key) in [
+                (Place::Running, "leases"),
+                (Place::Blocked, "blocked"),
+                (Place::Waiting, "waiting"),
+                (Place::Unknown, "unknown"),
+                (Place::Scheduled, "scheduled"),
+            ] {
                 if wanted(place) {
                     all.push(Source { shard, key: self.key(shard, key), order: Order::Rank, place: Some(place) });
                 }
             }
             for queue in queues.iter().filter(|_| wanted(Place::Ready)) {
                 for priority in 0..4 {
-                    all.push(Source { shard, key: self.key(shard, &format!("ready:{priority}:{queue}")), order: Order::List, place: Some(Place::Ready) });
+                    all.push(Source {
+                        shard,
+                        key: self.key(shard, &format!("ready:{priority}:{queue}")),
+                        order: Order::List,
+                        place: Some(Place::Ready),
+                    });
                 }
             }
             for place in [Place::Dead, Place::Cancelled, Place::Succeeded].into_iter().filter(|p| wanted(*p)) {
-                all.push(Source { shard, key: self.key(shard, &format!("finished:{place}")), order: Order::ListFromEnd, place: Some(place) });
+                all.push(Source {
+                    shard,
+                    key: self.key(shard, &format!("finished:{place}")),
+                    order: Order::ListFromEnd,
+                    place: Some(place),
+                });
             }
         }
         Ok(all)
@@ -175,7 +196,15 @@ impl Store {
         match source.order {
             Order::Lexical => {
                 let upper = if from.is_empty() { "+".to_owned() } else { format!("({from}") };
-                cmd.arg("ZRANGE").arg(&source.key).arg(upper).arg("-").arg("BYLEX").arg("REV").arg("LIMIT").arg(0).arg(many);
+                cmd.arg("ZRANGE")
+                    .arg(&source.key)
+                    .arg(upper)
+                    .arg("-")
+                    .arg("BYLEX")
+                    .arg("REV")
+                    .arg("LIMIT")
+                    .arg(0)
+                    .arg(many);
             }
             Order::Rank => {
                 cmd.arg("ZRANGE").arg(&source.key).arg(position).arg(last);
@@ -215,12 +244,19 @@ impl Store {
         for shard in 0..self.shards {
             for (field, n) in self.counters(shard).await? {
                 let mut parts = field.split('|');
-                if let (Some(queue), Some(kind), Some(Ok(place))) = (parts.next(), parts.next(), parts.next().map(str::parse)) {
+                if let (Some(queue), Some(kind), Some(Ok(place))) =
+                    (parts.next(), parts.next(), parts.next().map(str::parse))
+                {
                     *sums.entry((queue.to_owned(), kind.to_owned(), place)).or_default() += n;
                 }
             }
         }
-        let count = |((queue, kind, place), n): ((String, String, Place), i64)| PlaceCount { queue, kind, place, jobs: n.max(0).unsigned_abs() };
+        let count = |((queue, kind, place), n): ((String, String, Place), i64)| PlaceCount {
+            queue,
+            kind,
+            place,
+            jobs: n.max(0).unsigned_abs(),
+        };
         Ok(sums.into_iter().map(count).collect())
     }
 
@@ -238,7 +274,11 @@ impl Store {
         let mut sum = 0;
         for shard in 0..self.shards {
             let mut pipe = redis::pipe();
-            pipe.cmd("HGET").arg(self.key(shard, "counters")).arg("webhook_backlog").cmd("XLEN").arg(self.key(shard, "outbox"));
+            pipe.cmd("HGET")
+                .arg(self.key(shard, "counters"))
+                .arg("webhook_backlog")
+                .cmd("XLEN")
+                .arg(self.key(shard, "outbox"));
             let (deliveries, entries): (Option<i64>, u64) = self.pipe("webhook_backlog", &pipe).await?;
             sum += deliveries.unwrap_or(0).max(0).unsigned_abs() + entries;
         }
@@ -250,16 +290,33 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the store cannot be reached.
     pub async fn oldest_waiting(&self) -> Result<Vec<OldestWaiting>, StoreError> {
-        let queues: std::collections::BTreeSet<String> =
-            self.counts().await?.into_iter().filter(|c| c.place == Place::Ready && c.jobs > 0).map(|c| c.queue).collect();
+        let queues: std::collections::BTreeSet<String> = self
+            .counts()
+            .await?
+            .into_iter()
+            .filter(|c| c.place == Place::Ready && c.jobs > 0)
+            .map(|c| c.queue)
+            .collect();
         let mut all = Vec::new();
         for queue in queues {
             let mut since: Option<UnixMs> = None;
             for shard in 0..self.shards {
                 for priority in 0..4 {
-                    let source = Source { shard, key: self.key(shard, &format!("ready:{priority}:{queue}")), order: Order::List, place: Some(Place::Ready) };
+                    let source = Source {
+                        shard,
+                        key: self.key(shard, &format!("ready:{priority}:{queue}")),
+                        order: Order::List,
+                        place: Some(Place::Ready),
+                    };
                     let ids = self.slice(&source, "", 20).await?;
-                    let oldest = self.records(shard, &ids).await?.into_iter().flatten().filter(|r| r.place == Place::Ready).map(|r| r.run_at).min();
+                    let oldest = self
+                        .records(shard, &ids)
+                        .await?
+                        .into_iter()
+                        .flatten()
+                        .filter(|r| r.place == Place::Ready)
+                        .map(|r| r.run_at)
+                        .min();
                     since = [since, oldest].into_iter().flatten().min();
                 }
             }
@@ -327,7 +384,9 @@ fn read_cursor(cursor: Option<&str>) -> (usize, String) {
 }
 
 fn read_step(name: String, held: &Bytes) -> Option<Step> {
-    let number = |from: usize, n: usize| Some(held.get(from..from + n)?.iter().rev().fold(0_u64, |v, b| (v << 8) | u64::from(*b)));
+    let number = |from: usize, n: usize| {
+        Some(held.get(from..from + n)?.iter().rev().fold(0_u64, |v, b| (v << 8) | u64::from(*b)))
+    };
     Some(Step {
         name,
         done: number(0, 1)? == 1,

@@ -56,7 +56,13 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be reached.
-    pub async fn put_document(&self, registry: &str, id: &str, bytes: &[u8], expected: Option<u32>) -> Result<Put, StoreError> {
+    pub async fn put_document(
+        &self,
+        registry: &str,
+        id: &str,
+        bytes: &[u8],
+        expected: Option<u32>,
+    ) -> Result<Put, StoreError> {
         let mut cmd = self.begin(&self.scripts.registry_put, 0);
         cmd.arg(registry).arg(id).arg(bytes).arg(expected.map_or_else(|| "*".to_owned(), |v| v.to_string()));
         let (word, version): (String, u32) = self.query("registry_put", cmd).await?;

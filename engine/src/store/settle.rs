@@ -74,7 +74,13 @@ impl Store {
         cmd.arg(endings.len());
         for e in endings {
             let (error, note) = (&e.error[..e.error.len().min(65_535)], &e.note[..e.note.len().min(4096)]);
-            cmd.arg(e.id.as_str()).arg(e.fence).arg(e.outcome.as_str()).arg(e.wait_ms).arg(&e.result[..]).arg(error).arg(note);
+            cmd.arg(e.id.as_str())
+                .arg(e.fence)
+                .arg(e.outcome.as_str())
+                .arg(e.wait_ms)
+                .arg(&e.result[..])
+                .arg(error)
+                .arg(note);
         }
         cmd
     }

@@ -40,9 +40,20 @@ pub(crate) struct Opening {
 }
 
 impl Store {
-    pub(crate) async fn step_begin(&self, id: &JobId, fence: u64, step: &str, how: Opening) -> Result<Begun, StoreError> {
+    pub(crate) async fn step_begin(
+        &self,
+        id: &JobId,
+        fence: u64,
+        step: &str,
+        how: Opening,
+    ) -> Result<Begun, StoreError> {
         let mut cmd = self.begin(&self.scripts.step_begin, id.shard());
-        cmd.arg(id.as_str()).arg(fence).arg(step).arg(how.effect.code()).arg(u8::from(how.again)).arg(u8::from(how.seal));
+        cmd.arg(id.as_str())
+            .arg(fence)
+            .arg(step)
+            .arg(how.effect.code())
+            .arg(u8::from(how.again))
+            .arg(u8::from(how.seal));
         let reply: Vec<Bytes> = self.query("step_begin", cmd).await?;
         let (word, rest) = split(reply);
         match word.as_str() {
@@ -55,7 +66,13 @@ impl Store {
         }
     }
 
-    pub(crate) async fn step_end(&self, id: &JobId, fence: u64, step: &str, result: &[u8]) -> Result<Ended, StoreError> {
+    pub(crate) async fn step_end(
+        &self,
+        id: &JobId,
+        fence: u64,
+        step: &str,
+        result: &[u8],
+    ) -> Result<Ended, StoreError> {
         let mut cmd = self.begin(&self.scripts.step_end, id.shard());
         cmd.arg(id.as_str()).arg(fence).arg(step).arg(result);
         let reply: Vec<Bytes> = self.query("step_end", cmd).await?;

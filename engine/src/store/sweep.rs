@@ -19,7 +19,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the store cannot be reached.
     pub async fn rescue(&self, shard: u16, limit: usize) -> Result<Vec<JobId>, StoreError> {
-        const FAILURE: &str = r#"{"code":"worker_lost","message":"its worker was lost, and no attempt is left","retryable":true}"#;
+        const FAILURE: &str =
+            r#"{"code":"worker_lost","message":"its worker was lost, and no attempt is left","retryable":true}"#;
         const NOTE: &str = r#"{"code":"worker_lost"}"#;
         let mut cmd = self.begin(&self.scripts.rescue, shard);
         cmd.arg(limit).arg(FAILURE).arg(NOTE);
@@ -31,7 +32,14 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be reached.
-    pub async fn prune(&self, shard: u16, place: Place, max_age_ms: u64, max_count: u64, limit: usize) -> Result<usize, StoreError> {
+    pub async fn prune(
+        &self,
+        shard: u16,
+        place: Place,
+        max_age_ms: u64,
+        max_count: u64,
+        limit: usize,
+    ) -> Result<usize, StoreError> {
         let mut cmd = self.begin(&self.scripts.prune, shard);
         cmd.arg(place.as_str()).arg(max_age_ms).arg(max_count).arg(limit.min(500));
         self.query("prune", cmd).await

@@ -56,7 +56,10 @@ async fn follow(store: Store, jobs: bool, out: broadcast::Sender<Change>) {
     let words: &[&str] = if jobs { &["wake", "cancel", "changed"] } else { &["wake", "cancel"] };
     loop {
         if let Ok(mut pubsub) = store.client.get_async_pubsub().await {
-            let channels: Vec<String> = (0..store.shards()).flat_map(|s| words.iter().map(move |w| (s, *w))).map(|(s, w)| store.key(s, w)).collect();
+            let channels: Vec<String> = (0..store.shards())
+                .flat_map(|s| words.iter().map(move |w| (s, *w)))
+                .map(|(s, w)| store.key(s, w))
+                .collect();
             if pubsub.subscribe(&channels).await.is_ok() {
                 let _ = out.send(Change::Reconnected);
                 let mut messages = pubsub.on_message();

@@ -90,7 +90,11 @@ impl Lab {
         let report = self.store.audit().await.expect("an audit");
         assert!(report.findings.is_empty(), "the audit found {:#?}", report.findings);
         for place in [Place::Ready, Place::Running] {
-            let left = self.store.jobs(&JobFilter { place: Some(place), ..JobFilter::default() }, None, 10).await.expect("a page");
+            let left = self
+                .store
+                .jobs(&JobFilter { place: Some(place), ..JobFilter::default() }, None, 10)
+                .await
+                .expect("a page");
             assert!(left.jobs.is_empty(), "left {place}: {:?}", left.jobs);
         }
     }

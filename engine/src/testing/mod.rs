@@ -1,6 +1,10 @@
 //! For tests: a private redis-server in a temporary folder, and a laboratory that refuses to end with loose jobs.
 
-#![expect(clippy::expect_used, clippy::missing_panics_doc, reason = "a test that cannot begin should stop with a panic")]
+#![expect(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "a test that cannot begin should stop with a panic"
+)]
 
 mod lab;
 mod puppet;
@@ -96,7 +100,18 @@ fn spawn(folder: &Path, durable: bool) -> Child {
     let _ = std::fs::remove_file(folder.join("r.sock"));
     let yes_no = if durable { "yes" } else { "no" };
     Command::new("redis-server")
-        .args(["--port", "0", "--unixsocket", "r.sock", "--save", "", "--appendonly", yes_no, "--appendfsync", "always"])
+        .args([
+            "--port",
+            "0",
+            "--unixsocket",
+            "r.sock",
+            "--save",
+            "",
+            "--appendonly",
+            yes_no,
+            "--appendfsync",
+            "always",
+        ])
         .args(["--maxmemory-policy", "noeviction", "--loglevel", "warning", "--dir"])
         .arg(folder)
         .current_dir(folder)

@@ -84,7 +84,8 @@ impl Puppet {
     async fn steps(&self, ctx: &Ctx) -> Result<Verdict, JobError> {
         let first: u32 = ctx.step("first", Effect::Idempotent, || async { Ok(self.count("first")) }).await?;
         if self.times("attempt") == 1 {
-            return Err(JobError::transient("puppet_failed", "between the steps").with(Recovery::RetryAfter(Duration::from_millis(1))));
+            return Err(JobError::transient("puppet_failed", "between the steps")
+                .with(Recovery::RetryAfter(Duration::from_millis(1))));
         }
         let second: u32 = ctx.step("second", Effect::Idempotent, || async { Ok(self.count("second")) }).await?;
         Verdict::done((first, second))

@@ -40,7 +40,14 @@ impl Default for UpkeepOptions {
     /// Promote each 500 ms, rescue each second, prune each 10 s; succeeded 7 days, cancelled 30, dead 90, a million of each.
     fn default() -> Self {
         let days = |n: u64| Retention { max_age_ms: n * 86_400_000, max_count: 1_000_000 };
-        Self { promote_ms: 500, rescue_ms: 1000, prune_ms: 10_000, succeeded: days(7), cancelled: days(30), dead: days(90) }
+        Self {
+            promote_ms: 500,
+            rescue_ms: 1000,
+            prune_ms: 10_000,
+            succeeded: days(7),
+            cancelled: days(30),
+            dead: days(90),
+        }
     }
 }
 
@@ -81,7 +88,9 @@ pub async fn rescue(store: &Store) -> Result<usize, StoreError> {
 /// [`StoreError`] when the store cannot be reached.
 pub async fn prune(store: &Store, options: &UpkeepOptions) -> Result<usize, StoreError> {
     let mut gone = 0;
-    for (place, keep) in [(Place::Succeeded, options.succeeded), (Place::Cancelled, options.cancelled), (Place::Dead, options.dead)] {
+    for (place, keep) in
+        [(Place::Succeeded, options.succeeded), (Place::Cancelled, options.cancelled), (Place::Dead, options.dead)]
+    {
         for shard in 0..store.shards() {
             gone += store.prune(shard, place, keep.max_age_ms, keep.max_count, LIMIT).await?;
         }
@@ -104,9 +113,18 @@ impl Upkeep {
         let (s1, s2, s3) = (store.clone(), store.clone(), store.clone());
         let keep = options.clone();
         let loops = vec![
-            tokio::spawn(drive("promote", options.promote_ms, stop.clone(), move || { let s = s1.clone(); async move { promote(&s).await } })),
-            tokio::spawn(drive("rescue", options.rescue_ms, stop.clone(), move || { let s = s2.clone(); async move { rescue(&s).await } })),
-            tokio::spawn(drive("prune", options.prune_ms, stop.clone(), move || { let (s, o) = (s3.clone(), keep.clone()); async move { prune(&s, &o).await } })),
+            tokio::spawn(drive("promote", options.promote_ms, stop.clone(), move || {
+                let s = s1.clone();
+                async move { promote(&s).await }
+            })),
+            tokio::spawn(drive("rescue", options.rescue_ms, stop.clone(), move || {
+                let s = s2.clone();
+                async move { rescue(&s).await }
+            })),
+            tokio::spawn(drive("prune", options.prune_ms, stop.clone(), move || {
+                let (s, o) = (s3.clone(), keep.clone());
+                async move { prune(&s, &o).await }
+            })),
         ];
         Self { stop, loops }
     }

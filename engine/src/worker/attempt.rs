@@ -94,7 +94,8 @@ fn grace(ctx: &Ctx) -> Duration {
 }
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> JobError {
-    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
+    let text =
+        panic.downcast_ref::<&str>().map(|s| (*s).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
     JobError::transient("panicked", format!("the kind panicked: {}", text.unwrap_or_default()))
 }
 
@@ -122,16 +123,25 @@ fn settlement(ctx: &Ctx, end: End) -> Option<Settlement> {
 
 fn blank(ctx: &Ctx, outcome: Outcome) -> Settlement {
     let note = ctx.taken_note().map(|n| n.to_string().into_bytes()).unwrap_or_default();
-    Settlement { id: ctx.id().clone(), fence: ctx.fence(), outcome, wait_ms: 0, result: Vec::new(), error: Vec::new(), note }
+    Settlement {
+        id: ctx.id().clone(),
+        fence: ctx.fence(),
+        outcome,
+        wait_ms: 0,
+        result: Vec::new(),
+        error: Vec::new(),
+        note,
+    }
 }
 
 fn of_verdict(ctx: &Ctx, verdict: Verdict) -> Settlement {
     match verdict {
         Verdict::Done(result) => {
-            let bytes = result.to_string().into_bytes();
+            let bytes = if result.is_null() { Vec::new() } else { result.to_string().into_bytes() };
             let limit = ctx.inner().shared.options.max_result_bytes;
             if bytes.len() > limit {
-                let text = format!("the result has {} bytes; at most {limit} are kept (worker.max_result_bytes)", bytes.len());
+                let text =
+                    format!("the result has {} bytes; at most {limit} are kept (worker.max_result_bytes)", bytes.len());
                 return failed(ctx, Outcome::Dead, &JobError::permanent("result_too_large", text), 0);
             }
             Settlement { result: bytes, ..blank(ctx, Outcome::Done) }
@@ -146,9 +156,10 @@ fn of_verdict(ctx: &Ctx, verdict: Verdict) -> Settlement {
             }
             settlement
         }
-        Verdict::Cancel(reason) => {
-            Settlement { note: serde_json::json!({ "reason": reason }).to_string().into_bytes(), ..blank(ctx, Outcome::Cancelled) }
-        }
+        Verdict::Cancel(reason) => Settlement {
+            note: serde_json::json!({ "reason": reason }).to_string().into_bytes(),
+            ..blank(ctx, Outcome::Cancelled)
+        },
     }
 }
 
@@ -156,8 +167,12 @@ fn of_error(ctx: &Ctx, error: &JobError, why: Why) -> Option<Settlement> {
     let record = ctx.record();
     tracing::info!(job = %record.id, kind = record.kind, attempt = record.attempt, code = error.code, error = error.text, "attempt failed");
     let may_retry = record.retry.allows_after(record.attempt);
-    let delay = |fixed: Option<Duration>| fixed.map_or_else(|| record.retry.delay_ms(record.attempt, rand::random()), |d| d.as_millis() as u64);
-    let again = |fixed| if may_retry { failed(ctx, Outcome::Retry, error, delay(fixed)) } else { failed(ctx, Outcome::Dead, error, 0) };
+    let delay = |fixed: Option<Duration>| {
+        fixed.map_or_else(|| record.retry.delay_ms(record.attempt, rand::random()), |d| d.as_millis() as u64)
+    };
+    let again = |fixed| {
+        if may_retry { failed(ctx, Outcome::Retry, error, delay(fixed)) } else { failed(ctx, Outcome::Dead, error, 0) }
+    };
     match error.recovery {
         Recovery::Lost if why == Why::Abort => Some(blank(ctx, Outcome::Release)),
         Recovery::Lost => None,
@@ -172,7 +187,11 @@ fn of_error(ctx: &Ctx, error: &JobError, why: Why) -> Option<Settlement> {
 }
 
 fn failed(ctx: &Ctx, outcome: Outcome, error: &JobError, wait_ms: u64) -> Settlement {
-    let document = ErrorDocument { code: error.code.clone(), message: error.text.chars().take(8000).collect(), retryable: error.recovery != Recovery::Give };
+    let document = ErrorDocument {
+        code: error.code.clone(),
+        message: error.text.chars().take(8000).collect(),
+        retryable: error.recovery != Recovery::Give,
+    };
     let mut settlement = blank(ctx, outcome);
     settlement.wait_ms = wait_ms;
     settlement.error = serde_json::to_vec(&document).unwrap_or_default();

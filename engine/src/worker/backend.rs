@@ -67,7 +67,11 @@ impl Backend for Channel {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>, worker: &WorkerContext) -> Poll<Option<Result<Task<Ctx>, Infallible>>> {
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &WorkerContext,
+    ) -> Poll<Option<Result<Task<Ctx>, Infallible>>> {
         match self.jobs.poll_recv(cx) {
             Poll::Ready(Some(ctx)) => Poll::Ready(Some(Ok(TaskBuilder::new(ctx).build()))),
             // All claims have ended; apalis expects the end only after a stop.

@@ -61,7 +61,15 @@ pub(crate) struct Inner {
 
 impl Ctx {
     pub(crate) fn new(record: JobRecord, lease: Arc<Lease>, shared: Shared, claimed: (UnixMs, Instant)) -> Self {
-        let inner = Inner { record, lease, shared, mouth: Mouth::default(), claimed, begun: Mutex::default(), note: Mutex::default() };
+        let inner = Inner {
+            record,
+            lease,
+            shared,
+            mouth: Mouth::default(),
+            claimed,
+            begun: Mutex::default(),
+            note: Mutex::default(),
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -236,7 +244,10 @@ impl Ctx {
     async fn open(&self, name: &str, opening: Opening) -> Result<Opened, JobError> {
         let new = self.inner.begun.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
         if !new {
-            return Err(JobError::permanent("step_name_twice", format!("two steps of this job are named `{name}`; a step's name is its identity")));
+            return Err(JobError::permanent(
+                "step_name_twice",
+                format!("two steps of this job are named `{name}`; a step's name is its identity"),
+            ));
         }
         self.begin(name, opening).await
     }
@@ -255,15 +266,20 @@ impl Ctx {
             Begun::Done(value) => Ok(Opened::Done(value)),
             Begun::Open => Ok(Opened::InDoubt),
             Begun::Stale => Err(lost()),
-            Begun::Cancelled => Err(JobError::permanent("cancelled", format!("cancelled before step `{name}`")).with(Recovery::Cancelled)),
+            Begun::Cancelled => {
+                Err(JobError::permanent("cancelled", format!("cancelled before step `{name}`"))
+                    .with(Recovery::Cancelled))
+            }
         }
     }
 
     async fn close<T: Serialize + DeserializeOwned>(&self, name: &str, value: T) -> Result<T, JobError> {
-        let bytes = serde_json::to_vec(&value).map_err(|e| JobError::permanent("internal", format!("step `{name}` gave no JSON: {e}")))?;
+        let bytes = serde_json::to_vec(&value)
+            .map_err(|e| JobError::permanent("internal", format!("step `{name}` gave no JSON: {e}")))?;
         let limit = self.inner.shared.options.max_result_bytes;
         if bytes.len() > limit {
-            let text = format!("step `{name}` gave {} bytes; at most {limit} are kept (worker.max_result_bytes)", bytes.len());
+            let text =
+                format!("step `{name}` gave {} bytes; at most {limit} are kept (worker.max_result_bytes)", bytes.len());
             return Err(JobError::permanent("result_too_large", text));
         }
         let ended = self.inner.shared.store.step_end(self.id(), self.fence(), name, &bytes).await;
@@ -282,8 +298,12 @@ enum Opened {
 }
 
 fn decode<T: DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, JobError> {
-    serde_json::from_slice(bytes)
-        .map_err(|e| JobError::permanent("step_changed", format!("the kept result of step `{name}` cannot be read by this version: {e}")))
+    serde_json::from_slice(bytes).map_err(|e| {
+        JobError::permanent(
+            "step_changed",
+            format!("the kept result of step `{name}` cannot be read by this version: {e}"),
+        )
+    })
 }
 
 fn lost() -> JobError {

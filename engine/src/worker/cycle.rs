@@ -42,7 +42,17 @@ impl Cycle {
         settle: mpsc::UnboundedReceiver<Settlement>,
         stop_claiming: CancellationToken,
     ) -> Self {
-        Self { store, shared, claimed, settle, stop_claiming, endings: VecDeque::new(), request: 0, look: true, look_at: Instant::now() }
+        Self {
+            store,
+            shared,
+            claimed,
+            settle,
+            stop_claiming,
+            endings: VecDeque::new(),
+            request: 0,
+            look: true,
+            look_at: Instant::now(),
+        }
     }
 
     /// Goes round until told to stop; then sends what is left to settle.
@@ -68,7 +78,11 @@ impl Cycle {
     }
 
     fn free(&self) -> usize {
-        if self.stop_claiming.is_cancelled() { 0 } else { self.shared.options.slots.saturating_sub(self.shared.leases.len()) }
+        if self.stop_claiming.is_cancelled() {
+            0
+        } else {
+            self.shared.options.slots.saturating_sub(self.shared.leases.len())
+        }
     }
 
     fn take_endings(&mut self) {
@@ -93,14 +107,18 @@ impl Cycle {
             Ok(Change::Cancel(id)) => self.shared.leases.cancel(&id, Why::Cancel),
             Ok(Change::Ready(queue)) => self.look |= self.shared.options.queues.contains(&queue) || queue == "*",
             Ok(Change::Scheduled(at)) => self.look_no_later(at),
-            Ok(Change::Reconnected) | Err(_) => self.look = true,
+            Ok(Change::Reconnected) | Err(_) => {
+                self.look = true;
+                self.shared.leases.ask.notify_one();
+            }
             Ok(Change::Deliveries | Change::Jobs(_)) => {}
         }
     }
 
     /// The store's clock and ours differ by little on one machine and by some on many: the time is only a hint to look.
     fn look_no_later(&mut self, due: UnixMs) {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
+        let now =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64);
         let then = Instant::now() + Duration::from_millis((due - now).max(0).unsigned_abs());
         self.look_at = self.look_at.min(then);
     }
@@ -120,15 +138,26 @@ impl Cycle {
     }
 
     async fn visit(&mut self, shard: u16) -> Option<bool> {
-        let mut mine: Vec<Settlement> = self.endings.iter().filter(|e| e.id.shard() == shard).take(BATCH).cloned().collect();
+        let mut mine: Vec<Settlement> =
+            self.endings.iter().filter(|e| e.id.shard() == shard).take(BATCH).cloned().collect();
         // Free after these endings, so that a full worker goes on without an extra round.
-        let want = if self.stop_claiming.is_cancelled() || (!self.look && mine.is_empty()) { 0 } else { (self.free() + mine.len()).min(BATCH) };
+        let want = if self.stop_claiming.is_cancelled() || (!self.look && mine.is_empty()) {
+            0
+        } else {
+            (self.free() + mine.len()).min(BATCH)
+        };
         if mine.is_empty() && want == 0 {
             return Some(false);
         }
         self.request += 1;
         let options = &self.shared.options;
-        let claim = Claim { worker: options.name.clone(), request: self.request, want, lease_ms: options.lease_ms, queues: options.queues.clone() };
+        let claim = Claim {
+            worker: options.name.clone(),
+            request: self.request,
+            want,
+            lease_ms: options.lease_ms,
+            queues: options.queues.clone(),
+        };
         let mut pipe = redis::pipe();
         if !mine.is_empty() {
             pipe.add_command(self.store.settle_cmd(shard, &mine));
@@ -160,7 +189,9 @@ impl Cycle {
         for (ending, word) in sent.drain(..).zip(words) {
             match read_settled(&word) {
                 Ok(Settled::Ok) => {}
-                Ok(other) => tracing::warn!(job = %ending.id, fence = ending.fence, answer = ?other, "not settled: another holds the job"),
+                Ok(other) => {
+                    tracing::warn!(job = %ending.id, fence = ending.fence, answer = ?other, "not settled: another holds the job")
+                }
                 Err(error) => tracing::error!(job = %ending.id, %error, "not settled"),
             }
             self.shared.leases.release(&ending.id);

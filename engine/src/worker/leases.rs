@@ -36,7 +36,13 @@ pub(crate) struct Lease {
 
 impl Lease {
     pub(crate) fn new(fence: u64, valid_until: Instant) -> Self {
-        Self { fence, cancelled: CancellationToken::new(), why: AtomicU8::new(0), settling: AtomicBool::new(false), valid_until: Mutex::new(valid_until) }
+        Self {
+            fence,
+            cancelled: CancellationToken::new(),
+            why: AtomicU8::new(0),
+            settling: AtomicBool::new(false),
+            valid_until: Mutex::new(valid_until),
+        }
     }
 
     pub(crate) fn why(&self) -> Why {
@@ -93,6 +99,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) struct Leases {
     held: Mutex<HashMap<JobId, Arc<Lease>>>,
     emptied: Notify,
+    /// Hints may have been missed: ask the store at once what became of the leases.
+    pub(crate) ask: Notify,
 }
 
 impl Leases {

@@ -57,8 +57,10 @@ impl Worker {
         let (claimed, jobs) = mpsc::unbounded_channel();
         let own = store.with_own_connection(Duration::from_secs(5), 3).await?;
         let renewing = store.with_own_connection(Duration::from_millis(options.renew_ms.clamp(200, 5000)), 0).await?;
-        let lively = renew::Renewal { store: renewing, leases: leases.clone(), options: options.clone(), kinds: runner.kinds() };
-        let shared = ctx::Shared { store: store.clone(), leases: leases.clone(), endings, options: options.clone(), runner };
+        let lively =
+            renew::Renewal { store: renewing, leases: leases.clone(), options: options.clone(), kinds: runner.kinds() };
+        let shared =
+            ctx::Shared { store: store.clone(), leases: leases.clone(), endings, options: options.clone(), runner };
         let cycle = cycle::Cycle::new(own, shared, claimed, settle, stop_claiming.clone());
         let loops = vec![
             tokio::spawn(cycle.run(stop_all.clone())),

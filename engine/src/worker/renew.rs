@@ -40,7 +40,11 @@ impl Renewal {
                 }
                 self.say_alive().await;
             }
-            let _ = tokio::time::timeout(watch.min(next.saturating_duration_since(Instant::now())), stop.cancelled()).await;
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.leases.ask.notified() => next = Instant::now(),
+                () = tokio::time::sleep(watch.min(next.saturating_duration_since(Instant::now()))) => {}
+            }
         }
         let _ = self.store.heartbeat(&self.options.name, None, 0).await;
     }

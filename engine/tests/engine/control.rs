@@ -99,7 +99,10 @@ async fn an_edit_moves_the_job_and_refuses_a_stale_reader() {
     assert!(newer > seq);
     assert_eq!(lab.store.edit(&id, &edit).await.unwrap(), Edited::Ok(newer), "sent again");
     let record = lab.job(&id).await.record;
-    assert_eq!((&record.args[..], &record.meta[..], record.run_at), (&b"other"[..], &b"{\"m\":1}"[..], NOON + 7_200_000));
+    assert_eq!(
+        (&record.args[..], &record.meta[..], record.run_at),
+        (&b"other"[..], &b"{\"m\":1}"[..], NOON + 7_200_000)
+    );
     let stale = Edit { args: "third".into(), ..edit.clone() };
     assert_eq!(lab.store.edit(&id, &stale).await.unwrap(), Edited::Changed(newer));
     lab.at(6_600_000);

@@ -97,7 +97,9 @@ async fn e7_a_full_store_refuses_and_writes_nothing() {
 async fn verify_02_a_ticket_is_spent_once_and_locks_after_its_tries() {
     let lab = Lab::new().await;
     let ttl = Duration::from_secs(300);
-    let issue = |id: &'static str| lab.store.ticket_issue("t-001", (id, "right", "u1/sql/dc1"), 5, ttl, Duration::from_secs(60));
+    let issue = |id: &'static str| {
+        lab.store.ticket_issue("t-001", (id, "right", "u1/sql/dc1"), 5, ttl, Duration::from_secs(60))
+    };
     assert!(matches!(issue("c1").await.unwrap(), Issued::Ok { .. }));
     assert_eq!(issue("c2").await.unwrap(), Issued::Wait { ms: 60_000 }, "60 s between two codes");
     let with = |id: &str, digest: &str, binding: &str| {

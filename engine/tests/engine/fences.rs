@@ -68,7 +68,10 @@ async fn a_stale_settlement_spoils_no_other_in_its_batch() {
         lab.enqueue(Puppet::job(&lab.store, "done")).await;
     }
     let jobs = claim(&lab, "w", 2).await.jobs;
-    let endings = [crate::ending(&jobs[0].id, jobs[0].fence + 7, Outcome::Done), crate::ending(&jobs[1].id, jobs[1].fence, Outcome::Done)];
+    let endings = [
+        crate::ending(&jobs[0].id, jobs[0].fence + 7, Outcome::Done),
+        crate::ending(&jobs[1].id, jobs[1].fence, Outcome::Done),
+    ];
     assert_eq!(lab.store.settle(0, &endings).await.unwrap(), [Settled::Stale, Settled::Ok]);
     settle(&lab, &jobs[0].id, jobs[0].fence, Outcome::Done).await;
     lab.finish().await;
@@ -83,7 +86,8 @@ async fn e10_claim_and_settle_sent_again_give_the_same_answers() {
     let asked = claim_of("w", 7777, 3);
     let first = lab.store.claim(0, &asked).await.unwrap();
     let again = lab.store.claim(0, &asked).await.unwrap();
-    let pairs = |c: &leasehold_engine::store::Claimed| c.jobs.iter().map(|j| (j.id.clone(), j.fence)).collect::<Vec<_>>();
+    let pairs =
+        |c: &leasehold_engine::store::Claimed| c.jobs.iter().map(|j| (j.id.clone(), j.fence)).collect::<Vec<_>>();
     assert_eq!(pairs(&first), pairs(&again));
     assert_eq!(first.jobs.len(), 3);
     for job in first.jobs {

@@ -23,7 +23,9 @@ async fn eng_09_waiters_go_in_the_order_of_their_planned_times() {
     let other = on(&lab, "dc:2", None).await;
     lab.at(3000);
     lab.store.promote(0, 10).await.unwrap();
-    for (id, place) in [(&first, Place::Ready), (&second, Place::Blocked), (&third, Place::Blocked), (&other, Place::Ready)] {
+    for (id, place) in
+        [(&first, Place::Ready), (&second, Place::Blocked), (&third, Place::Blocked), (&other, Place::Ready)]
+    {
         expect_place(&lab, id, place).await;
     }
     let mut order = Vec::new();
@@ -39,7 +41,8 @@ async fn eng_09_waiters_go_in_the_order_of_their_planned_times() {
 #[tokio::test]
 async fn a_cancelled_holder_lets_the_next_go_and_a_cancelled_waiter_is_passed_over() {
     let lab = Lab::new().await;
-    let (first, second, third) = (on(&lab, "dc:1", None).await, on(&lab, "dc:1", None).await, on(&lab, "dc:1", None).await);
+    let (first, second, third) =
+        (on(&lab, "dc:1", None).await, on(&lab, "dc:1", None).await, on(&lab, "dc:1", None).await);
     assert_eq!(lab.store.cancel(&second, "", None).await.unwrap(), Cancelled::Now);
     assert_eq!(lab.store.cancel(&first, "", None).await.unwrap(), Cancelled::Now);
     expect_place(&lab, &third, Place::Ready).await;

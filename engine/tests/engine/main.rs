@@ -11,8 +11,8 @@ mod steps;
 mod upkeep;
 mod workers;
 
-use leasehold_engine::{JobId, Place, testing::Lab};
 use leasehold_engine::store::{Claim, Claimed, Outcome, Settled, Settlement};
+use leasehold_engine::{JobId, Place, testing::Lab};
 
 /// A claim as a worker would send it.
 pub(crate) async fn claim(lab: &Lab, worker: &str, want: usize) -> Claimed {
@@ -34,7 +34,15 @@ pub(crate) async fn claim_one(lab: &Lab, worker: &str) -> (JobId, u64) {
 }
 
 pub(crate) fn ending(id: &JobId, fence: u64, outcome: Outcome) -> Settlement {
-    Settlement { id: id.clone(), fence, outcome, wait_ms: 1000, result: b"\"well\"".to_vec(), error: Vec::new(), note: Vec::new() }
+    Settlement {
+        id: id.clone(),
+        fence,
+        outcome,
+        wait_ms: 1000,
+        result: b"\"well\"".to_vec(),
+        error: Vec::new(),
+        note: Vec::new(),
+    }
 }
 
 pub(crate) async fn settle(lab: &Lab, id: &JobId, fence: u64, outcome: Outcome) -> Settled {

@@ -34,7 +34,10 @@ async fn e2_each_change_is_in_the_outbox_with_a_rising_seq() {
     let words: Vec<_> = told.iter().map(|e| e.event.as_str()).collect();
     assert_eq!(words, ["accepted", "started", "retrying", "started", "succeeded"]);
     assert!(told.windows(2).all(|w| w[0].seq < w[1].seq));
-    assert!(told.iter().all(|e| e.job == id && e.kind == "puppet" && e.tenant == "t-001" && &e.meta[..] == b"{\"labels\":{}}"));
+    assert!(
+        told.iter()
+            .all(|e| e.job == id && e.kind == "puppet" && e.tenant == "t-001" && &e.meta[..] == b"{\"labels\":{}}")
+    );
     lab.finish().await;
 }
 
@@ -65,7 +68,9 @@ async fn an_entry_is_routed_once_and_a_delivery_is_due_until_settled() {
     assert!(lab.store.delivery_claim(0, "a", 10, lease).await.unwrap().is_empty(), "leased");
     lab.at(60_000);
     assert_eq!(lab.store.delivery_claim(0, "a", 10, lease).await.unwrap()[0].attempt, 2, "its sender died");
-    assert!(lab.store.delivery_settle(0, "a", "m1", DeliveryOutcome::Retry { at: NOON + 90_000 }, b"{}").await.unwrap());
+    assert!(
+        lab.store.delivery_settle(0, "a", "m1", DeliveryOutcome::Retry { at: NOON + 90_000 }, b"{}").await.unwrap()
+    );
     assert!(lab.store.deliveries_due(0, 10).await.unwrap().contains(&("a".to_owned(), NOON + 90_000)));
     lab.at(90_000);
     assert_eq!(lab.store.delivery_claim(0, "a", 10, lease).await.unwrap().len(), 1);

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use leasehold_engine::{
-    Place, WorkerOptions, Worker,
+    Place, Worker, WorkerOptions,
     store::{Cancelled, Resolved},
     testing::{Lab, Puppet},
 };
@@ -26,7 +26,8 @@ async fn e4_a_step_that_ended_is_not_done_again() {
 /// A worker that is lost inside a Once step: the worker is dropped, its lease taken back by hand.
 async fn lose_a_worker_inside_once(lab: &Lab, puppet: &Arc<Puppet>) -> leasehold_engine::JobId {
     let id = lab.enqueue(Puppet::job(&lab.store, "once")).await;
-    let options = WorkerOptions { name: "lost".to_owned(), lease_ms: 700, renew_ms: 600_000, ..WorkerOptions::default() };
+    let options =
+        WorkerOptions { name: "lost".to_owned(), lease_ms: 700, renew_ms: 600_000, ..WorkerOptions::default() };
     let worker = Worker::start(&lab.store, puppet.clone(), options).await.unwrap();
     puppet.began.notified().await;
     while puppet.times("effect") == 0 {

@@ -11,7 +11,13 @@ use leasehold_engine::{
 async fn each_ending_comes_to_its_place() {
     let lab = Lab::with_running_clock().await;
     let mut worker = lab.worker("w", Puppet::new()).await;
-    for (says, place) in [("done", Place::Succeeded), ("dead", Place::Dead), ("fail", Place::Dead), ("panic", Place::Dead), ("snooze", Place::Succeeded)] {
+    for (says, place) in [
+        ("done", Place::Succeeded),
+        ("dead", Place::Dead),
+        ("fail", Place::Dead),
+        ("panic", Place::Dead),
+        ("snooze", Place::Succeeded),
+    ] {
         let mut job = Puppet::job(&lab.store, says);
         job.retry.base_ms = 1;
         let attempts = if says == "dead" || place == Place::Succeeded { 1 } else { 3 };
@@ -74,7 +80,10 @@ async fn eng_01_a_thousand_jobs_survive_a_killed_redis() {
     let puppet = Puppet::new();
     let options = WorkerOptions { slots: 16, lease_ms: 2000, renew_ms: 500, ..WorkerOptions::default() };
     let mut worker = Worker::start(&store, puppet.clone(), options).await.unwrap();
-    let mut upkeep = leasehold_engine::upkeep::Upkeep::start(&store, leasehold_engine::upkeep::UpkeepOptions { rescue_ms: 100, ..Default::default() });
+    let mut upkeep = leasehold_engine::upkeep::Upkeep::start(
+        &store,
+        leasehold_engine::upkeep::UpkeepOptions { rescue_ms: 100, ..Default::default() },
+    );
     puppet.began.notified().await;
     redis.kill();
     redis.restart();
@@ -117,5 +126,8 @@ async fn jobs_of_several_shards_are_all_run() {
     worker.drain(Duration::from_secs(5)).await;
     assert!(store.audit().await.unwrap().findings.is_empty());
     options.shards = 2;
-    assert!(matches!(leasehold_engine::Store::open(options).await, Err(leasehold_engine::StoreError::OtherShards { recorded: 3, asked: 2 })));
+    assert!(matches!(
+        leasehold_engine::Store::open(options).await,
+        Err(leasehold_engine::StoreError::OtherShards { recorded: 3, asked: 2 })
+    ));
 }

@@ -17,8 +17,7 @@ if r.place == RUNNING then
   return { 'cancelling', 'running' }
 end
 leave(r)
-enter(r, CANCELLED)
-event(r, 'cancelled', note)
+finish(r, CANCELLED, 'cancelled', note)
 unlock(r)
 flush()
 return { 'cancelled', 'cancelled' }

@@ -15,8 +15,3 @@ local function promote_due(limit)
   end
   return moved
 end
-
-local function reset_gathered()
-  for _, r in pairs(records) do if r then r.dirty = false end end
-  scores, drops, tails, fronts, woken, counts, changed, earliest = {}, {}, {}, {}, {}, {}, {}, nil
-end

@@ -7,6 +7,7 @@ local meta, args, note, ticket, digest, binding = ARGV[7], ARGV[8], ARGV[9], ARG
 local r = load(id)
 if not r then return { 'gone' } end
 if r.place ~= SCHEDULED and r.place ~= BLOCKED then return { 'not_scheduled', WORDS[r.place] } end
+warm(r)
 local fixed = r.identity_len + r.meta_len + r.args_len
 local same = string.sub(r.body, r.identity_len + 1, fixed) == meta .. args and (run_at == nil or run_at == r.run_at)
 if same then return { 'edited', r.seq } end -- sent again after a lost reply
@@ -19,7 +20,7 @@ if ticket ~= '' then redis.call('DEL', ticket_key) end
 leave(r)
 local tail = string.sub(r.body, fixed + 1)
 r.body = string.sub(r.body, 1, r.identity_len) .. meta .. args .. tail
-r.meta_len, r.args_len = #meta, #args
+r.meta_len, r.args_len, r.rewritten = #meta, #args, true
 r.run_at = run_at and math.max(run_at, NOW) or r.run_at
 event(r, 'edited', note)
 if r.run_at > NOW then enter(r, SCHEDULED) else enter_due(r) end

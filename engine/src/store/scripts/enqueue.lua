@@ -1,7 +1,7 @@
 -- Takes jobs in: each is written whole (record, place, index, event, outbox, allowance, ticket) or refused whole.
 -- KEYS prefix. ARGV time, count, max_live, then per job: id, record, run_at, wish
 --   (wish: '' or packed idempotency key, digest, ttl, allowance, limit, resets_at, ticket id, ticket digest, binding).
--- Replies per job: {'accepted', id} {'duplicate', id} {'conflict', id} {'full', live} {'spent', used} {'ticket', why, tries left}.
+-- Replies per job: 'accepted' {'duplicate', id} {'conflict', id} {'full', live} {'spent', used} {'ticket', why, tries left}.
 -- Events: accepted; scheduled when its time is to come. The same id again gets the same answer (E10).
 local many, max_live = tonumber(ARGV[2]), tonumber(ARGV[3])
 local live = tonumber(redis.call('HGET', COUNTERS, 'live') or 0)
@@ -29,28 +29,32 @@ local function refuse(r, wish)
   if idem ~= '' then redis.call('SET', idem_key, struct.pack('Bc0Bc0', #r.id, r.id, #digest, digest), 'PX', ttl) end
 end
 
-local keys, replies = {}, {}
-for i = 1, many do keys[i] = record_key(ARGV[i * 4]) end
+local function admit(r, run_at)
+  r.created_at, r.run_at = NOW, run_at > NOW and run_at or NOW
+  gather(scores, r.who.tenant_key, 0, r.id)
+  r.place = r.run_at > NOW and SCHEDULED or READY
+  tell(r, 'accepted', '')
+  if r.run_at > NOW then enter(r, SCHEDULED); tell(r, 'scheduled', '') else enter_due(r) end
+end
+
+local keys, replies, writes = {}, {}, {}
+for i = 1, many do keys[i] = record_prefix .. ARGV[i * 4] end
 local some_known = redis.call('EXISTS', unpack(keys)) > 0
 for i = 1, many do
   local id, bytes, run_at, wish = ARGV[i * 4], ARGV[i * 4 + 1], tonumber(ARGV[i * 4 + 2]), ARGV[i * 4 + 3]
-  if (some_known and redis.call('EXISTS', keys[i]) == 1) or records[id] then
-    replies[i] = { 'accepted', id }
-  else
+  local refusal
+  if records[id] == nil and not (some_known and redis.call('EXISTS', keys[i]) == 1) then
     local r = open(id, bytes)
-    local refusal
     if wish ~= '' then refusal = refuse(r, wish) elseif live >= max_live then refusal = { 'full', live } end
-    replies[i] = refusal or { 'accepted', id }
     if not refusal then
       records[id], live = r, live + 1
-      r.created_at, r.run_at = NOW, math.max(run_at, 0)
-      if r.run_at <= NOW then r.run_at = NOW end
-      gather(scores, prefix .. ':tenant:' .. r.who.tenant, 0, id)
-      r.place = SCHEDULED
-      event(r, 'accepted')
-      if r.run_at > NOW then enter(r, SCHEDULED); event(r, 'scheduled') else enter_due(r) end
+      writes[#writes + 1] = keys[i]
+      writes[#writes + 1] = bytes
+      admit(r, run_at)
     end
   end
+  replies[i] = refusal or 'accepted'
 end
+if #writes > 0 then redis.call('MSET', unpack(writes)) end
 flush()
 return replies

@@ -12,20 +12,18 @@ for i, id in ipairs(ids) do
     gather(drops, prefix .. ':leases', id)
   else
     leave(r)
+    warm(r)
     r.fence = fence + i
     local last = r.attempt >= r.max_attempts
     if has(r, ONCE_OPEN) and (last or has(r, CANCEL)) then
-      enter(r, UNKNOWN, NOW)
-      event(r, 'unknown', note)
+      finish(r, UNKNOWN, 'unknown', note)
     elseif has(r, CANCEL) then
-      enter(r, CANCELLED)
-      event(r, 'cancelled', note)
+      finish(r, CANCELLED, 'cancelled', note)
       unlock(r)
     elseif last then
       put_outcome(r, '', failure)
       if r.who.allowance ~= '' then redis.call('DECR', prefix .. ':allowance:' .. r.who.allowance) end
-      enter(r, DEAD)
-      event(r, 'failed', note)
+      finish(r, DEAD, 'failed', note)
       unlock(r)
     else
       enter(r, READY, nil, true)

@@ -20,6 +20,7 @@ for i = 1, #steps, 2 do
   end
 end
 leave(r)
+warm(r)
 clear(r, ONCE_OPEN)
 clear(r, CANCEL)
 r.attempt = math.min(r.attempt, r.max_attempts - 1)

@@ -5,6 +5,10 @@ local r = load(id)
 if not r then return { 'gone', '' } end
 if r.place ~= DEAD and r.place ~= CANCELLED then return { 'not_final', WORDS[r.place] } end
 leave(r)
+if r.reason == QUIET_END then
+  write_down_start(r)
+  write_down(r, r.place == DEAD and 'failed' or 'cancelled', r.seq, r.finished_at, '')
+end
 clear(r, CANCEL)
 clear(r, SEALED)
 put_outcome(r, '', '')

@@ -5,10 +5,9 @@
 -- Events: succeeded retrying scheduled failed cancelled released unknown.
 local many = tonumber(ARGV[2])
 
-local function finish(r, place, word, note)
+local function close(r, place, word, note)
   if place == DEAD and r.who.allowance ~= '' then redis.call('DECR', prefix .. ':allowance:' .. r.who.allowance) end
-  enter(r, place)
-  event(r, word, note)
+  finish(r, place, word, note)
   if place ~= UNKNOWN then unlock(r) end
 end
 
@@ -20,21 +19,21 @@ local function postpone(r, wait_ms, word, note)
 end
 
 local apply = {
-  done = function(r, _, note) finish(r, SUCCEEDED, 'succeeded', note) end,
-  dead = function(r, _, note) finish(r, DEAD, 'failed', note) end,
-  cancelled = function(r, _, note) finish(r, CANCELLED, 'cancelled', note) end,
-  unknown = function(r, _, note) finish(r, UNKNOWN, 'unknown', note) end,
+  done = function(r, _, note) close(r, SUCCEEDED, 'succeeded', note) end,
+  dead = function(r, _, note) close(r, DEAD, 'failed', note) end,
+  cancelled = function(r, _, note) close(r, CANCELLED, 'cancelled', note) end,
+  unknown = function(r, _, note) close(r, UNKNOWN, 'unknown', note) end,
   retry = function(r, wait_ms, note)
-    if has(r, CANCEL) then return finish(r, CANCELLED, 'cancelled', note) end
+    if has(r, CANCEL) then return close(r, CANCELLED, 'cancelled', note) end
     postpone(r, wait_ms, 'retrying', note)
   end,
   snooze = function(r, wait_ms, note)
-    if has(r, CANCEL) then return finish(r, CANCELLED, 'cancelled', note) end
+    if has(r, CANCEL) then return close(r, CANCELLED, 'cancelled', note) end
     r.attempt = r.attempt - 1
     postpone(r, wait_ms, 'scheduled', note)
   end,
   release = function(r, _, note)
-    if has(r, CANCEL) then return finish(r, CANCELLED, 'cancelled', note) end
+    if has(r, CANCEL) then return close(r, CANCELLED, 'cancelled', note) end
     r.attempt = r.attempt - 1
     enter(r, READY, nil, true)
     event(r, 'released', note)
