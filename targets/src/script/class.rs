@@ -87,6 +87,15 @@ impl Words<'_, '_> {
         self.tokens.windows(2).any(|pair| pair[0].is(first) && pair[1].is(then))
     }
 
+    /// Whether a string speaks of our schema where it would become a name.
+    fn quotes_ours(&self) -> bool {
+        let becomes_name = ["search_path", "set_config", "execute", "do", "function", "procedure"];
+        becomes_name.iter().any(|word| self.has(word))
+            && self.tokens.iter().any(|token| {
+                token.kind == Kind::Literal && token.text.to_ascii_lowercase().contains("leasehold")
+            })
+    }
+
     /// Whether a name, bare or quoted, satisfies the test.
     fn names(&self, test: impl Fn(&str) -> bool) -> bool {
         self.tokens.iter().any(|token| match token.kind {
@@ -146,12 +155,7 @@ fn sqlite(words: &Words<'_, '_>) -> Class {
 }
 
 fn postgres(words: &Words<'_, '_>) -> Class {
-    let dotted = words.tokens.windows(2).any(|pair| {
-        pair[1].text == "." && matches!(pair[0].kind, Kind::Word | Kind::Name) && {
-            pair[0].text.trim_matches('"').eq_ignore_ascii_case("leasehold")
-        }
-    });
-    if dotted || (words.has("schema") && words.names(|name| name == "leasehold")) {
+    if words.names(|name| name == "leasehold") || words.quotes_ours() {
         return Class::Refused(OURS);
     }
     if words.first_is(&["begin"]) || words.starts(&["start", "transaction"]) {

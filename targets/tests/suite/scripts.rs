@@ -284,7 +284,10 @@ async fn a_script_cannot_touch_the_proof(lab: Lab) {
         Engine::Postgres => &[
             "DELETE FROM leasehold.statements",
             "DROP SCHEMA leasehold CASCADE",
-            "SET search_path = leasehold; DELETE FROM \"leasehold\".fence",
+            "SET search_path = leasehold",
+            "DO $$ BEGIN DELETE FROM leasehold.statements; END $$",
+            "SELECT set_config('search_path', 'leasehold', false)",
+            "TRUNCATE \"leasehold\".fence",
             "PREPARE TRANSACTION 'x'",
             "SELECT 1/0",
         ],

@@ -17,8 +17,8 @@ pub(super) const TABLES: &str = "SELECT n.nspname::text AS schema, c.relname::te
 const SCHEMA: [&str; 9] = [
     "SELECT 'schema ' || nspname FROM pg_catalog.pg_namespace n WHERE {own} ORDER BY 1",
     "SELECT 'extension ' || extname || ' ' || extversion FROM pg_catalog.pg_extension ORDER BY 1",
-    "SELECT 'column ' || n.nspname || '.' || c.relname || '.' || a.attname || ' ' || c.relkind || ' ' || \
-     pg_catalog.format_type(a.atttypid, a.atttypmod) || ' ' || a.attnotnull || ' ' || a.attidentity || a.attgenerated || \
+    "SELECT 'column ' || n.nspname || '.' || c.relname || '.' || a.attname || ' ' || c.relkind::text || ' ' || \
+     pg_catalog.format_type(a.atttypid, a.atttypmod) || ' ' || a.attnotnull || ' ' || a.attidentity::text || a.attgenerated::text || \
      ' ' || pg_catalog.row_number() OVER (PARTITION BY c.oid ORDER BY a.attnum) || ' ' || \
      coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid), '') \
      FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid \

@@ -33,6 +33,7 @@ pub(super) struct PostgresSession {
     /// A cancel was sent, and may still hit whatever runs next.
     cancel_sent: bool,
     in_transaction: bool,
+    savepoint: bool,
 }
 
 /// How long sending a cancel may take.
@@ -47,7 +48,7 @@ impl PostgresSession {
             .and_then(|row| row.try_get(0))
             .map_err(|e| server.ours("ask who we are", e))?;
         let own_ground = if is_superuser { OWN_GROUND } else { OWN_GROUND_PLAIN };
-        Ok(Self { server: Arc::clone(server), link, own_ground, cancel_sent: false, in_transaction: false })
+        Ok(Self { server: Arc::clone(server), link, own_ground, cancel_sent: false, in_transaction: false, savepoint: false })
     }
 
     async fn batch(&self, doing: &str, sql: &str) -> Result<(), TargetError> {
@@ -107,7 +108,7 @@ impl PostgresSession {
     }
 
     /// Runs one statement to its end. The extended protocol refuses more than one in a text.
-    async fn run_one(&self, text: &str, max_rows: Option<u64>) -> Result<u64, tokio_postgres::Error> {
+    async fn run_one(&self, text: &str, max_rows: Option<u64>) -> Result<Count, tokio_postgres::Error> {
         let statement = self.link.prepare(text).await?;
         let none: [&(dyn tokio_postgres::types::ToSql + Sync); 0] = [];
         let stream = self.link.query_raw(&statement, none).await?;
@@ -116,10 +117,10 @@ impl PostgresSession {
         while stream.try_next().await?.is_some() {
             count += 1;
             if max_rows.is_some_and(|most| count > most) {
-                return Ok(count);
+                return Ok(Count::TooMany);
             }
         }
-        Ok(stream.rows_affected().unwrap_or(count).max(count))
+        Ok(Count::Rows(stream.rows_affected().unwrap_or(count)))
     }
 
     /// Lets a cancel that came late hit nothing of ours.
@@ -145,6 +146,14 @@ impl PostgresSession {
             literal(&outcome),
         ))
     }
+}
+
+/// What a statement returned.
+enum Count {
+    /// Rows returned or changed.
+    Rows(u64),
+    /// More than it may; the rest was not read.
+    TooMany,
 }
 
 /// The row counts of the statements of a batch.
@@ -191,7 +200,7 @@ impl Session for PostgresSession {
     async fn begin(&mut self) -> Result<(), TargetError> {
         self.absorb_cancel().await;
         self.batch("open a transaction", "BEGIN READ WRITE; SAVEPOINT leasehold_statement").await?;
-        self.in_transaction = true;
+        (self.in_transaction, self.savepoint) = (true, true);
         Ok(())
     }
 
@@ -199,7 +208,7 @@ impl Session for PostgresSession {
         self.absorb_cancel().await;
         let words = words.unwrap_or("BEGIN READ WRITE");
         self.run_one(words, None).await.map_err(|error| self.broke("open a transaction", error))?;
-        self.in_transaction = true;
+        (self.in_transaction, self.savepoint) = (true, false);
         Ok(())
     }
 
@@ -233,13 +242,13 @@ impl Session for PostgresSession {
         self.cancel_sent |= fired.is_some();
         let ended = |error| Broke::Ended(self.server.ours("run a statement", error));
         match (done, fired) {
-            (Ok(count), _) if limits.max_rows.is_some_and(|most| count > most) => {
-                let text = format!("it returns or changes more than {} rows", count - 1);
+            (Ok(Count::TooMany), _) => {
+                let text = "it returns more rows than a statement may";
                 Err(Broke::Sql(StatementError::new("too_many_rows", text)))
             }
             // Outside of a transaction it is done, however late.
-            (Ok(count), Some(_)) if !self.in_transaction => Ok(count),
-            (Ok(count), None) => Ok(count),
+            (Ok(Count::Rows(count)), Some(_)) if !self.in_transaction => Ok(count),
+            (Ok(Count::Rows(count)), None) => Ok(count),
             (Err(error), _) if self.link.is_closed() || error.is_closed() => Err(ended(error)),
             (_, Some(fired)) => Err(fired),
             (Err(error), None) => match said(text, &error) {
@@ -259,11 +268,14 @@ impl Session for PostgresSession {
     }
 
     async fn record(&mut self, job: &str, fence: u64, markers: &[Marker]) -> Result<(), Broke> {
+        // The savepoint takes a read-only mode that the statement set with it.
+        let release = if self.savepoint { "RELEASE SAVEPOINT leasehold_statement;" } else { "" };
         let mut sql = format!(
-            "{} UPDATE leasehold.fence SET fence = {fence} WHERE one = 1 AND fence <= {fence};",
+            "{release} {} UPDATE leasehold.fence SET fence = {fence} WHERE one = 1 AND fence <= {fence};",
             self.own_ground
         );
-        let before = self.own_ground.matches(';').count();
+        let before = self.own_ground.matches(';').count() + release.matches(';').count();
+        self.savepoint = false;
         for marker in markers {
             sql.push_str(&Self::marker_sql(job, fence, marker)?);
         }

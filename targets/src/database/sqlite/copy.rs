@@ -93,9 +93,6 @@ pub(super) fn open_copy(path: &Path) -> Result<Connection, TargetError> {
 /// Reads a backup from its first page to its last.
 pub(super) fn verify(path: &Path, sha256: Option<&str>) -> Result<BackupFacts, TargetError> {
     let (bytes, sha256) = expect_sha256(path, sha256)?;
-    if bytes == 0 {
-        return Err(TargetError::Corrupt { what: path.display().to_string(), why: "it is empty".to_owned() });
-    }
     let connection = open_copy(path)?;
     check(&connection, path)?;
     let tables = content::row_counts(&connection).map_err(|error| damaged(path, &error))?;
@@ -104,6 +101,12 @@ pub(super) fn verify(path: &Path, sha256: Option<&str>) -> Result<BackupFacts, T
 
 /// The file's own integrity, and its foreign keys.
 pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), TargetError> {
+    // SQLite takes an empty file for an empty database.
+    let pages: i64 =
+        connection.pragma_query_value(None, "page_count", |row| row.get(0)).map_err(|error| damaged(path, &error))?;
+    if pages == 0 {
+        return Err(TargetError::Corrupt { what: path.display().to_string(), why: "it is empty".to_owned() });
+    }
     let found: String = connection
         .query_row("PRAGMA main.integrity_check(1)", [], |row| row.get(0))
         .map_err(|error| damaged(path, &error))?;
