@@ -22,11 +22,11 @@ impl Store {
         let mut answers: Vec<Option<Enqueued>> = vec![None; jobs.len()];
         for shard in 0..self.shards {
             let mine: Vec<usize> = (0..jobs.len()).filter(|i| jobs[*i].id.shard() == shard).collect();
-            let batches = mine.chunks(BATCH).map(|batch| async move {
-                let replies = self.enqueue_batch(shard, batch.iter().map(|i| &jobs[*i]), batch.len(), max_live).await?;
-                Ok::<_, StoreError>(batch.iter().copied().zip(replies))
-            });
-            let mut answered = futures::stream::iter(batches).buffered(IN_FLIGHT);
+            let mut calls = Vec::new();
+            for batch in mine.chunks(BATCH) {
+                calls.push(self.enqueue_batch(shard, jobs, batch.to_vec(), max_live));
+            }
+            let mut answered = futures::stream::iter(calls).buffered(IN_FLIGHT);
             while let Some(batch) = answered.next().await {
                 for (at, reply) in batch? {
                     answers[at] = Some(reply);
@@ -37,23 +37,21 @@ impl Store {
         answers.into_iter().map(|a| a.ok_or_else(lost)).collect()
     }
 
-    async fn enqueue_batch<'a>(
+    async fn enqueue_batch(
         &self,
         shard: u16,
-        jobs: impl Iterator<Item = &'a NewJob>,
-        count: usize,
+        jobs: &[NewJob],
+        batch: Vec<usize>,
         max_live: u64,
-    ) -> Result<Vec<Enqueued>, StoreError> {
+    ) -> Result<Vec<(usize, Enqueued)>, StoreError> {
         let mut cmd = self.begin(&self.scripts.enqueue, shard);
-        cmd.arg(count).arg(max_live);
-        let mut ids = Vec::with_capacity(count);
-        for job in jobs {
+        cmd.arg(batch.len()).arg(max_live);
+        for job in batch.iter().map(|at| &jobs[*at]) {
             check_names(job)?;
-            ids.push(&job.id);
             cmd.arg(job.id.as_str()).arg(pack(job)).arg(job.run_at.unwrap_or(0)).arg(wish(job));
         }
         let replies: Vec<Value> = self.query("enqueue", cmd).await?;
-        replies.into_iter().zip(ids).map(|(reply, id)| read(reply, id)).collect()
+        batch.into_iter().zip(replies).map(|(at, reply)| Ok((at, read(reply, &jobs[at].id)?))).collect()
     }
 }
 
