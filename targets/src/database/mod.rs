@@ -45,7 +45,7 @@ impl Progress {
     /// Percent done, 0 to 100, when the total is known.
     pub fn percent(&self) -> Option<u8> {
         let total = self.total?;
-        let percent = if total == 0 { 100 } else { (self.done.min(total).saturating_mul(100)) / total };
+        let percent = self.done.min(total).saturating_mul(100).checked_div(total).unwrap_or(100);
         u8::try_from(percent).ok()
     }
 }

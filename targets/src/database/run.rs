@@ -526,7 +526,6 @@ impl Run<'_> {
     }
 
     #[cfg(not(feature = "testing"))]
-    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "the twin for tests can break the run")]
     fn fault(&self, _: FaultAt, _: usize) -> Result<(), TargetError> {
         Ok(())
     }

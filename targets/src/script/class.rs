@@ -91,9 +91,10 @@ impl Words<'_, '_> {
     fn quotes_ours(&self) -> bool {
         let becomes_name = ["search_path", "set_config", "execute", "do", "function", "procedure"];
         becomes_name.iter().any(|word| self.has(word))
-            && self.tokens.iter().any(|token| {
-                token.kind == Kind::Literal && token.text.to_ascii_lowercase().contains("leasehold")
-            })
+            && self
+                .tokens
+                .iter()
+                .any(|token| token.kind == Kind::Literal && token.text.to_ascii_lowercase().contains("leasehold"))
     }
 
     /// Whether a name, bare or quoted, satisfies the test.

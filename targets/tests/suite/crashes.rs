@@ -1,6 +1,5 @@
 //! Breaks a run at each point, and asks that nothing was done twice.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -48,7 +48,14 @@ impl PostgresSession {
             .and_then(|row| row.try_get(0))
             .map_err(|e| server.ours("ask who we are", e))?;
         let own_ground = if is_superuser { OWN_GROUND } else { OWN_GROUND_PLAIN };
-        Ok(Self { server: Arc::clone(server), link, own_ground, cancel_sent: false, in_transaction: false, savepoint: false })
+        Ok(Self {
+            server: Arc::clone(server),
+            link,
+            own_ground,
+            cancel_sent: false,
+            in_transaction: false,
+            savepoint: false,
+        })
     }
 
     async fn batch(&self, doing: &str, sql: &str) -> Result<(), TargetError> {

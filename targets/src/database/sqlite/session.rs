@@ -164,8 +164,7 @@ fn is_forbidden_pragma(name: &str, sets: bool) -> bool {
     const NEVER: [&str; 4] = ["writable_schema", "temp_store_directory", "data_store_directory", "schema_version"];
     const NOT_SET: [&str; 5] = ["journal_mode", "locking_mode", "synchronous", "query_only", "trusted_schema"];
     let is = |other: &&str| name.eq_ignore_ascii_case(other);
-    NEVER.iter().any(|other| is(&other) && (sets || *other != "schema_version"))
-        || (sets && NOT_SET.iter().any(|other| is(&other)))
+    NEVER.iter().any(|other| is(other) && (sets || *other != "schema_version")) || (sets && NOT_SET.iter().any(is))
 }
 
 #[async_trait]
