@@ -1,3 +1,8 @@
 //! The service.
+pub mod api;
+pub mod cli;
 pub mod config;
+pub mod demo;
+pub mod meters;
+pub mod roles;
 pub mod webhooks;

@@ -1,0 +1,90 @@
+//! The outermost layer: request ids, the time limit, the access log, and problems written out.
+//!
+//! Guards that no answer leaves in another form: whatever is not 2xx is problem+json with the request's id, also what
+//! the router or an extractor refused by itself. Nothing of a request but method, route and id is logged.
+
+use std::time::Instant;
+
+use axum::{
+    extract::{MatchedPath, Request, State},
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use leasehold_jobs::policy::ErrorCode;
+use tracing::Instrument;
+
+use super::{problem::Problem, state::ApiState};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Wraps every request.
+pub(super) async fn wrap(State(state): State<ApiState>, request: Request, next: Next) -> Response {
+    let id = request_id(&request);
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str).to_owned();
+    let span = tracing::debug_span!("request", id, %method, route);
+    let began = Instant::now();
+    let limit = std::time::Duration::from_secs(state.config().server.request_timeout_seconds);
+    let answered = tokio::time::timeout(limit, next.run(request).instrument(span.clone())).await;
+    let response = answered.unwrap_or_else(|_| {
+        let detail = format!("the request was not answered within {} s", limit.as_secs());
+        Problem::new(ErrorCode::RequestTimeout, detail).into_response()
+    });
+    let mut response = as_problem(response, &id);
+    let status = response.status().as_u16();
+    state.meters().answered(method.as_str(), &route, status);
+    span.in_scope(|| tracing::debug!(status, ms = began.elapsed().as_millis() as u64, "answered"));
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static("?")));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
+}
+
+/// The caller's id, if it is short and plain; else a new one.
+fn request_id(request: &Request) -> String {
+    let plain = |id: &&str| (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    let given = request.headers().get(REQUEST_ID).and_then(|v| v.to_str().ok()).filter(plain);
+    given.map_or_else(|| format!("req_{:016x}", rand_u64()), str::to_owned)
+}
+
+fn rand_u64() -> u64 {
+    let mut bytes = [0; 8];
+    // An id that is not random still names a request; it is no secret.
+    let _ = getrandom::fill(&mut bytes);
+    u64::from_le_bytes(bytes)
+}
+
+fn as_problem(mut response: Response, id: &str) -> Response {
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        return keep_headers(&response, problem.write(id));
+    }
+    let status = response.status();
+    let already = response.headers().get(header::CONTENT_TYPE).is_some_and(|t| t == "application/problem+json");
+    if already || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let problem = match status {
+        StatusCode::NOT_FOUND => Problem::new(ErrorCode::NotFound, "there is no such route").remedy("see /docs"),
+        StatusCode::METHOD_NOT_ALLOWED => {
+            let allowed = response.headers().get(header::ALLOW).and_then(|v| v.to_str().ok()).unwrap_or_default();
+            Problem::new(ErrorCode::MethodNotAllowed, format!("this route knows {allowed}"))
+        }
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(ErrorCode::PayloadTooLarge, "the request is too large"),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => Problem::new(ErrorCode::UnsupportedMediaType, "send application/json"),
+        s if s.is_client_error() => Problem::new(ErrorCode::InvalidArgument, "the request cannot be read"),
+        _ => Problem::new(ErrorCode::Internal, "something went wrong here; the log names this request's id"),
+    };
+    keep_headers(&response, problem.write(id))
+}
+
+/// What the router said beside the body, such as `Allow`, stays.
+fn keep_headers(from: &Response, mut into: Response) -> Response {
+    for (name, value) in from.headers() {
+        if !matches!(*name, header::CONTENT_TYPE | header::CONTENT_LENGTH) && !into.headers().contains_key(name) {
+            into.headers_mut().insert(name.clone(), value.clone());
+        }
+    }
+    into
+}

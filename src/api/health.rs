@@ -1,0 +1,37 @@
+//! Probes. `/livez` never asks the store: an outage of Redis must not make a supervisor restart the program.
+
+use axum::{Json, extract::State};
+use leasehold_engine::store::Severity;
+use leasehold_jobs::policy::ErrorCode;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{problem::Problem, state::ApiState};
+
+/// What a probe says.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Health {
+    /// `ok`.
+    status: &'static str,
+}
+
+/// The process answers.
+#[utoipa::path(get, path = "/livez", tag = "operations", responses((status = 200, body = Health)), security(()))]
+pub(super) async fn livez() -> Json<Health> {
+    Json(Health { status: "ok" })
+}
+
+/// The store answers and keeps what it is given, and the program is not stopping.
+#[utoipa::path(get, path = "/readyz", tag = "operations", responses((status = 200, body = Health)), security(()))]
+pub(super) async fn readyz(State(state): State<ApiState>) -> Result<Json<Health>, Problem> {
+    if state.stop().is_cancelled() {
+        return Err(Problem::new(ErrorCode::ShuttingDown, "the program is stopping"));
+    }
+    let found = state.store().durability().await?;
+    let lossy = found.complaints.iter().find(|complaint| complaint.severity == Severity::DataLoss);
+    match lossy {
+        None => Ok(Json(Health { status: "ok" })),
+        Some(complaint) => Err(Problem::new(ErrorCode::StorageUnavailable, format!("{}: {}", complaint.code, complaint.text))
+            .remedy("see `leasehold doctor`")),
+    }
+}

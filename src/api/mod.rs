@@ -1,0 +1,28 @@
+//! The HTTP API: JSON, OpenAPI 3.1 from the code, problems by RFC 9457, events by SSE.
+//!
+//! Invariants: a route without a [`auth::Caller`] is public by intent (probes and pages); another tenant's thing does
+//! not exist for a caller (AC-199); whatever is not 2xx is problem+json with a stable code.
+
+pub mod auth;
+mod changes;
+mod docs;
+mod edge;
+mod explain;
+mod extract;
+mod health;
+mod idempotency;
+mod job_view;
+mod jobs;
+pub mod keys;
+mod kinds;
+mod metrics;
+pub mod openapi;
+pub mod problem;
+mod queues;
+pub mod routes;
+pub mod serve;
+mod sse;
+pub mod state;
+mod tenants;
+mod times;
+mod webhooks;

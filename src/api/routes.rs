@@ -1,0 +1,58 @@
+//! Every route on one screen. A test says that this table and `/openapi.json` agree.
+
+use axum::{
+    Router,
+    middleware::from_fn_with_state,
+    routing::{MethodRouter, delete, get, post},
+};
+
+use super::{changes, docs, edge, explain, health, jobs, keys, kinds, metrics, queues, sse, state::ApiState, tenants, webhooks};
+
+/// Path → what is there.
+#[rustfmt::skip]
+fn table() -> Vec<(&'static str, MethodRouter<ApiState>)> {
+    vec![
+        ("/v1/jobs",                     get(jobs::list).post(jobs::enqueue)),
+        ("/v1/jobs/{id}",                get(jobs::show).patch(changes::edit)),
+        ("/v1/jobs/{id}/cancel",         post(changes::cancel)),
+        ("/v1/jobs/{id}/revive",         post(changes::revive)),
+        ("/v1/jobs/{id}/resolve",        post(changes::resolve)),
+        ("/v1/jobs/{id}/events",         get(sse::events)),
+        ("/v1/jobs/{id}/log",            get(jobs::log)),
+        ("/v1/jobs/{id}/explain",        get(explain::explain)),
+        ("/v1/kinds",                    get(kinds::list)),
+        ("/v1/queues",                   get(queues::list)),
+        ("/v1/queues/{name}/pause",      post(queues::pause)),
+        ("/v1/queues/{name}/resume",     post(queues::resume)),
+        ("/v1/tenants",                  get(tenants::list)),
+        ("/v1/tenants/{id}",             get(tenants::show).put(tenants::write)),
+        ("/v1/tenants/{id}/quotas",      get(tenants::quotas)),
+        ("/v1/tenants/{id}/backups",     get(tenants::backups)),
+        ("/v1/webhooks",                 get(webhooks::list).post(webhooks::create)),
+        ("/v1/webhooks/{id}",            get(webhooks::show).patch(webhooks::switch).delete(webhooks::remove)),
+        ("/v1/webhooks/{id}/rotate",     post(webhooks::rotate)),
+        ("/v1/webhooks/{id}/deliveries", get(webhooks::deliveries)),
+        ("/v1/webhooks/{id}/replay",     post(webhooks::replay)),
+        ("/v1/keys",                     get(keys::list).post(keys::create)),
+        ("/v1/keys/{id}",                delete(keys::revoke)),
+        ("/metrics",                     get(metrics::metrics)),
+        ("/livez",                       get(health::livez)),
+        ("/readyz",                      get(health::readyz)),
+        ("/openapi.json",                get(docs::openapi)),
+        ("/docs",                        get(docs::page)),
+        ("/",                            get(docs::front)),
+    ]
+}
+
+/// The paths of all routes.
+#[must_use]
+pub fn paths() -> Vec<&'static str> {
+    table().into_iter().map(|(path, _)| path).collect()
+}
+
+/// The router with its outermost layer.
+pub fn router(state: ApiState) -> Router {
+    let routes = table().into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods));
+    // The layer is put on after the fallback, so that unknown routes are answered in the same form.
+    routes.fallback(docs::no_such_route).layer(from_fn_with_state(state.clone(), edge::wrap)).with_state(state)
+}

@@ -1,0 +1,382 @@
+//! Webhook endpoints: registered, shown, switched, rotated, removed; their deliveries, and sending them again.
+//!
+//! An endpoint is seen by its tenant's keys, by keys for all tenants, and by the key that made it.
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::StatusCode,
+};
+use leasehold_jobs::policy::{ErrorCode, Permission, tenant::check_id};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    auth::Caller,
+    extract::{Document, Query},
+    jobs::page_limit,
+    problem::Problem,
+    state::ApiState,
+    times::rfc3339,
+};
+use crate::webhooks::{
+    directory::{DirectoryError, NewEndpoint},
+    endpoint::{Endpoint, EndpointView, EventPattern},
+};
+
+/// Deliveries that one replay looks at, at the most: the history that is kept of an endpoint.
+const REPLAY_LOOK: usize = 10_000;
+
+/// An endpoint to be registered.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WebhookRequest {
+    /// Where to: https; private addresses only where the configuration allows them.
+    #[schema(example = "https://example.com/hooks", max_length = 2048)]
+    url: String,
+    /// `job.succeeded`, `job.*` or `*`; left out: `job.*`.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    events: Vec<EventPattern>,
+    /// Whose events; left out: every tenant's that the key sees.
+    #[serde(default)]
+    tenant: Option<String>,
+}
+
+/// An endpoint as it is shown.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Webhook {
+    id: String,
+    url: String,
+    events: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant: Option<String>,
+    /// enabled, degraded, disabled_auto or disabled.
+    state: String,
+    /// Why it is not enabled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    created_at: String,
+    /// Since when no delivery has succeeded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failing_since: Option<String>,
+}
+
+impl From<EndpointView> for Webhook {
+    fn from(view: EndpointView) -> Self {
+        let state = serde_json::to_value(view.state).ok().and_then(|v| v.as_str().map(str::to_owned));
+        Self {
+            id: view.id,
+            url: view.url,
+            events: view.events.iter().map(ToString::to_string).collect(),
+            tenant: view.tenant,
+            state: state.unwrap_or_default(),
+            reason: view.reason,
+            created_at: view.created_at,
+            failing_since: view.failing_since,
+        }
+    }
+}
+
+/// An endpoint as its maker sees it, once.
+#[derive(Serialize, ToSchema)]
+pub(super) struct CreatedWebhook {
+    #[serde(flatten)]
+    webhook: Webhook,
+    /// Signs the deliveries. It cannot be shown again.
+    secret: String,
+}
+
+/// All endpoints that the caller sees.
+#[derive(Serialize, ToSchema)]
+pub(super) struct WebhookList {
+    webhooks: Vec<Webhook>,
+}
+
+/// A change to an endpoint.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WebhookEdit {
+    /// On (again, also after it was given up), or off.
+    enabled: bool,
+}
+
+/// A fresh secret.
+#[derive(Serialize, ToSchema)]
+pub(super) struct RotatedSecret {
+    id: String,
+    /// Signs from now on; the old one signs beside it for 24 hours. It cannot be shown again.
+    secret: String,
+}
+
+/// Where the listing goes on.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct DeliveryQuery {
+    /// `next` of the page before.
+    cursor: Option<String>,
+    /// Deliveries of a page.
+    limit: Option<usize>,
+}
+
+/// A page of deliveries, newest first.
+#[derive(Serialize, ToSchema)]
+pub(super) struct DeliveryPage {
+    deliveries: Vec<DeliveryRow>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// A delivery.
+#[derive(Serialize, ToSchema)]
+pub(super) struct DeliveryRow {
+    /// `webhook-id`, the same in each attempt and replay.
+    id: String,
+    /// pending, delivered or exhausted.
+    state: String,
+    /// Attempts begun.
+    attempts: u16,
+    created_at: String,
+    /// What is sent.
+    #[schema(value_type = Object)]
+    body: Value,
+    /// Each attempt: when, status, error, how long, when next.
+    #[schema(value_type = Vec<Object>)]
+    log: Vec<Value>,
+}
+
+/// What to send again.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Replay {
+    /// This delivery, whatever became of it.
+    #[serde(default)]
+    delivery: Option<String>,
+    /// Those that failed for good since then.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = "date-time")]
+    failed_since: Option<chrono::DateTime<chrono::FixedOffset>>,
+}
+
+/// How many are sent again.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Replayed {
+    replayed: u64,
+}
+
+/// What the book of endpoints refused, as a problem.
+pub(super) fn refused(error: DirectoryError) -> Problem {
+    match error {
+        DirectoryError::Url(refused) => Problem::invalid("url", refused.to_string())
+            .rule("ENG-06")
+            .remedy("use https and a public address, or list the network in `webhooks.allow`"),
+        DirectoryError::Busy => Problem::new(ErrorCode::Conflict, error.to_string()),
+        DirectoryError::Store(store) => {
+            tracing::warn!(error = %store, "the book of endpoints cannot be read");
+            Problem::new(ErrorCode::StorageUnavailable, "the store cannot be reached")
+        }
+        other => {
+            tracing::error!(error = %other, "the book of endpoints");
+            Problem::new(ErrorCode::Internal, "the endpoint cannot be read or made")
+        }
+    }
+}
+
+async fn endpoint(state: &ApiState, caller: &Caller, id: &str) -> Result<Endpoint, Problem> {
+    let found = state.endpoints().endpoint(id).await.map_err(refused)?;
+    found.filter(|endpoint| sees(caller, endpoint.tenant.as_deref(), &endpoint.owner)).ok_or_else(|| Problem::not_found("webhook", id))
+}
+
+fn sees(caller: &Caller, tenant: Option<&str>, owner: &str) -> bool {
+    caller.key.tenant.is_none() || (tenant.is_some() && caller.key.tenant.as_deref() == tenant) || owner == caller.key.id
+}
+
+/// Lists the endpoints.
+#[utoipa::path(get, path = "/v1/webhooks", tag = "webhooks", responses((status = 200, body = WebhookList)))]
+pub(super) async fn list(State(state): State<ApiState>, caller: Caller) -> Result<Json<WebhookList>, Problem> {
+    caller.check(Permission::Webhooks)?;
+    let mut webhooks = Vec::new();
+    for endpoint in state.endpoints().endpoints().await.map_err(refused)? {
+        if sees(&caller, endpoint.tenant.as_deref(), &endpoint.owner) {
+            let health = state.endpoints().health(&endpoint.id).await.map_err(refused)?;
+            webhooks.push(endpoint.view(&health).into());
+        }
+    }
+    Ok(Json(WebhookList { webhooks }))
+}
+
+/// Registers an endpoint.
+#[utoipa::path(post, path = "/v1/webhooks", tag = "webhooks", request_body = WebhookRequest, responses((status = 201, body = CreatedWebhook)))]
+pub(super) async fn create(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Document(ask): Document<WebhookRequest>,
+) -> Result<(StatusCode, Json<CreatedWebhook>), Problem> {
+    caller.check(Permission::Webhooks)?;
+    let tenant = ask.tenant.or_else(|| caller.key.tenant.clone());
+    if let Some(tenant) = &tenant {
+        check_id("tenant", tenant)?;
+        caller.check_tenant(tenant)?;
+    }
+    if ask.events.len() > 32 {
+        return Err(Problem::invalid("events", "at most 32 patterns").limit("32"));
+    }
+    let new = NewEndpoint { url: ask.url, events: ask.events, tenant, owner: caller.key.id.clone() };
+    let now = state.store().now().await?;
+    let (view, secret) = state.endpoints().register(new, state.url_rules(), now).await.map_err(refused)?;
+    Ok((StatusCode::CREATED, Json(CreatedWebhook { webhook: view.into(), secret: secret.reveal() })))
+}
+
+/// Shows an endpoint.
+#[utoipa::path(get, path = "/v1/webhooks/{id}", tag = "webhooks", params(("id" = String, Path)), responses((status = 200, body = Webhook)))]
+pub(super) async fn show(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Webhook>, Problem> {
+    caller.check(Permission::Webhooks)?;
+    let endpoint = endpoint(&state, &caller, &id).await?;
+    let health = state.endpoints().health(&id).await.map_err(refused)?;
+    Ok(Json(endpoint.view(&health).into()))
+}
+
+/// Switches an endpoint on or off.
+#[utoipa::path(patch, path = "/v1/webhooks/{id}", tag = "webhooks", request_body = WebhookEdit, params(("id" = String, Path)),
+    responses((status = 200, body = Webhook)))]
+pub(super) async fn switch(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Document(ask): Document<WebhookEdit>,
+) -> Result<Json<Webhook>, Problem> {
+    caller.check(Permission::Webhooks)?;
+    endpoint(&state, &caller, &id).await?;
+    state.endpoints().switch(&id, ask.enabled).await.map_err(refused)?;
+    show(State(state), caller, Path(id)).await
+}
+
+/// Forgets an endpoint. Deliveries that wait for it end as exhausted.
+#[utoipa::path(delete, path = "/v1/webhooks/{id}", tag = "webhooks", params(("id" = String, Path)), responses((status = 204)))]
+pub(super) async fn remove(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
+    caller.check(Permission::Webhooks)?;
+    endpoint(&state, &caller, &id).await?;
+    state.endpoints().remove(&id).await.map_err(refused)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Gives an endpoint a fresh secret.
+#[utoipa::path(post, path = "/v1/webhooks/{id}/rotate", tag = "webhooks", params(("id" = String, Path)), responses((status = 200, body = RotatedSecret)))]
+pub(super) async fn rotate(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<RotatedSecret>, Problem> {
+    caller.check(Permission::Webhooks)?;
+    if crate::webhooks::endpoint::is_callback(&endpoint(&state, &caller, &id).await?.id) {
+        return Err(Problem::new(ErrorCode::InvalidState, "a callback is signed with the webhook secret of its API key")
+            .remedy("make a new API key"));
+    }
+    let now = state.store().now().await?;
+    let fresh = state.endpoints().rotate(&id, now).await.map_err(refused)?;
+    let secret = fresh.ok_or_else(|| Problem::not_found("webhook", &id))?.reveal();
+    Ok(Json(RotatedSecret { id, secret }))
+}
+
+/// Lists the deliveries of an endpoint.
+#[utoipa::path(get, path = "/v1/webhooks/{id}/deliveries", tag = "webhooks", params(("id" = String, Path), DeliveryQuery),
+    responses((status = 200, body = DeliveryPage)))]
+pub(super) async fn deliveries(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Query(query): Query<DeliveryQuery>,
+) -> Result<Json<DeliveryPage>, Problem> {
+    caller.check(Permission::Webhooks)?;
+    endpoint(&state, &caller, &id).await?;
+    let limit = page_limit(&state, query.limit)?;
+    let (mut shard, mut skip) = read_cursor(query.cursor.as_deref())?;
+    let mut deliveries = Vec::new();
+    while shard < state.store().shards() && deliveries.len() < limit {
+        let want = limit - deliveries.len();
+        let page = state.store().delivery_list(shard, &id, skip, want).await?;
+        if page.is_empty() {
+            (shard, skip) = (shard + 1, 0);
+            continue;
+        }
+        skip += want;
+        deliveries.extend(page.into_iter().map(row));
+    }
+    let next = (shard < state.store().shards()).then(|| format!("{shard}.{skip}"));
+    Ok(Json(DeliveryPage { deliveries, next }))
+}
+
+fn row(view: leasehold_engine::store::DeliveryView) -> DeliveryRow {
+    let json = |bytes: &[u8]| serde_json::from_slice(bytes).unwrap_or(Value::Null);
+    DeliveryRow {
+        state: view.state,
+        attempts: view.attempt,
+        created_at: rfc3339(view.first_at),
+        body: json(&view.body),
+        log: view.log.iter().map(|entry| json(entry)).collect(),
+        id: view.id,
+    }
+}
+
+fn read_cursor(cursor: Option<&str>) -> Result<(u16, usize), Problem> {
+    let Some(text) = cursor else { return Ok((0, 0)) };
+    let parts = text.split_once('.').and_then(|(shard, skip)| Some((shard.parse().ok()?, skip.parse().ok()?)));
+    let known = parts.filter(|(_, skip)| *skip <= REPLAY_LOOK * 10);
+    known.ok_or_else(|| Problem::invalid("cursor", "it is not the `next` of a page"))
+}
+
+/// Sends deliveries again: one, or those that failed for good since a time.
+#[utoipa::path(post, path = "/v1/webhooks/{id}/replay", tag = "webhooks", request_body = Replay, params(("id" = String, Path)),
+    responses((status = 202, body = Replayed)))]
+pub(super) async fn replay(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Document(ask): Document<Replay>,
+) -> Result<(StatusCode, Json<Replayed>), Problem> {
+    caller.check(Permission::Webhooks)?;
+    endpoint(&state, &caller, &id).await?;
+    let replayed = match (ask.delivery, ask.failed_since) {
+        (Some(delivery), None) => {
+            let mut known = false;
+            for shard in 0..state.store().shards() {
+                known |= state.store().delivery_replay(shard, &id, &delivery).await?;
+            }
+            if !known {
+                return Err(Problem::not_found("delivery", &delivery));
+            }
+            1
+        }
+        (None, Some(since)) => replay_failed(&state, &id, since.timestamp_millis()).await?,
+        _ => return Err(Problem::new(ErrorCode::InvalidArgument, "say either `delivery` or `failed_since`")),
+    };
+    Ok((StatusCode::ACCEPTED, Json(Replayed { replayed })))
+}
+
+async fn replay_failed(state: &ApiState, id: &str, since: i64) -> Result<u64, Problem> {
+    const PAGE: usize = 200;
+    let mut replayed = 0;
+    for shard in 0..state.store().shards() {
+        for skip in (0..REPLAY_LOOK).step_by(PAGE) {
+            let page = state.store().delivery_list(shard, id, skip, PAGE).await?;
+            let enough = page.is_empty();
+            for delivery in page.into_iter().filter(|d| d.state == "exhausted" && d.first_at >= since) {
+                replayed += u64::from(state.store().delivery_replay(shard, id, &delivery.id).await?);
+            }
+            if enough {
+                break;
+            }
+        }
+    }
+    Ok(replayed)
+}
