@@ -2,6 +2,7 @@
 //!
 //! Every write names the version it replaces and is done again on a conflict, so that no writer undoes another's.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::endpoint::{Endpoint, EndpointView, EventPattern, Health, State, callback_id, is_callback};
 use super::endpoint_url::{EndpointUrl, UrlRefused, UrlRules};
-use super::outbox::{OutboxError, Registry, UnixMs};
+use super::outbox::{Document, OutboxError, Registry, UnixMs};
 use super::signature::{Secret, SecretError};
 
 const ENDPOINTS: &str = "webhooks";
@@ -142,11 +143,21 @@ impl Directory {
         Ok(read.collect())
     }
 
+    /// The registered endpoints that may hear anything: not given up. (`Endpoint::hears` knows of those switched off.)
+    pub async fn listeners(&self) -> Result<Vec<Endpoint>> {
+        let mut endpoints = self.endpoints().await?;
+        if !endpoints.is_empty() {
+            let health = self.all_health().await?;
+            endpoints.retain(|endpoint| health.get(&endpoint.id).is_none_or(|h| h.state != State::DisabledAuto));
+        }
+        Ok(endpoints)
+    }
+
     /// What is shown of all registered endpoints.
     pub async fn views(&self) -> Result<Vec<EndpointView>> {
-        let health = self.registry.documents(HEALTH).await?;
-        let of = |id: &str| health.get(id).and_then(|d| serde_json::from_slice(&d.bytes).ok()).unwrap_or_default();
-        Ok(self.endpoints().await?.iter().map(|endpoint| endpoint.view(&of(&endpoint.id))).collect())
+        let mut health = self.all_health().await?;
+        let endpoints = self.endpoints().await?;
+        Ok(endpoints.iter().map(|endpoint| endpoint.view(&health.remove(&endpoint.id).unwrap_or_default())).collect())
     }
 
     /// What is shown of one endpoint.
@@ -210,6 +221,12 @@ impl Directory {
             false => self.write(HEALTH, id, health, None).await.map(|_| ())?,
         }
         Ok(())
+    }
+
+    async fn all_health(&self) -> Result<BTreeMap<String, Health>> {
+        let documents = self.registry.documents(HEALTH).await?;
+        let read = |(id, document): (String, Document)| Some((id, serde_json::from_slice(&document.bytes).ok()?));
+        Ok(documents.into_iter().filter_map(read).collect())
     }
 
     async fn change(&self, id: &str, change: impl Fn(&mut Endpoint)) -> Result<bool> {

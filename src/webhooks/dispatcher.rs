@@ -184,8 +184,15 @@ impl Dispatcher {
 
     /// Waits until no delivery is under way.
     pub async fn idle(&self) {
-        while self.0.slots.in_flight() > 0 {
-            self.0.freed.notified().await;
+        loop {
+            let freed = self.0.freed.notified();
+            tokio::pin!(freed);
+            // Registered before the look, so that an end between the look and the wait is not missed.
+            freed.as_mut().enable();
+            if self.0.slots.in_flight() == 0 {
+                return;
+            }
+            freed.await;
         }
     }
 
@@ -223,14 +230,12 @@ impl Dispatcher {
     }
 
     fn begin(&self, shard: u16, delivery: DeliveryAttempt) {
-        let dispatcher = self.clone();
         self.0.slots.take(&delivery.endpoint);
+        let mut held = Held { dispatcher: self.clone(), endpoint: delivery.endpoint.clone(), known: None };
         self.0.under_way.spawn(async move {
-            let inner = &dispatcher.0;
-            let known = inner.abort.run_until_cancelled(dispatcher.attempt(shard, &delivery)).await.flatten();
-            inner.slots.give_back(&delivery.endpoint, known.as_ref());
-            inner.freed.notify_waiters();
-            inner.freed.notify_one();
+            let dispatcher = held.dispatcher.clone();
+            let attempt = dispatcher.attempt(shard, &delivery);
+            held.learn(dispatcher.0.abort.run_until_cancelled(attempt).await.flatten());
         });
     }
 
@@ -320,6 +325,30 @@ impl Dispatcher {
                 () = tokio::time::sleep(pause) => {}
             }
         }
+    }
+}
+
+/// A slot that is taken; given back however the attempt ends, by a panic too.
+struct Held {
+    dispatcher: Dispatcher,
+    endpoint: String,
+    known: Option<Health>,
+}
+
+impl Held {
+    /// Keeps what the attempt found out until the slot is given back.
+    fn learn(&mut self, known: Option<Health>) {
+        self.known = known;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let inner = &self.dispatcher.0;
+        inner.slots.give_back(&self.endpoint, self.known.as_ref());
+        // All that wait for idleness, and the loop: it takes the stored one if it is not waiting now.
+        inner.freed.notify_waiters();
+        inner.freed.notify_one();
     }
 }
 

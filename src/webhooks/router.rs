@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::body::{self, BodyRules};
 use super::directory::{Directory, DirectoryError};
-use super::endpoint::{Endpoint, State};
+use super::endpoint::Endpoint;
 use super::outbox::{NewDelivery, Outbox, OutboxEntry};
 use super::signature::delivery_id;
 
@@ -23,26 +23,13 @@ pub async fn route(
     if entries.is_empty() {
         return Ok(0);
     }
-    let listeners = listeners(directory).await?;
+    let listeners = directory.listeners().await?;
     let superseded = superseded(&entries);
     for (n, entry) in entries.iter().enumerate() {
         let deliveries = if superseded.contains(&n) { Vec::new() } else { deliveries(entry, &listeners, rules) };
         outbox.outbox_route(shard, &entry.entry, &deliveries).await?;
     }
     Ok(entries.len())
-}
-
-/// The endpoints that may hear anything: not switched off, not given up.
-async fn listeners(directory: &Directory) -> Result<Vec<Endpoint>, DirectoryError> {
-    let mut endpoints = directory.endpoints().await?;
-    if endpoints.is_empty() {
-        return Ok(endpoints);
-    }
-    let views = directory.views().await?;
-    let given_up: HashSet<&str> =
-        views.iter().filter(|view| view.state == State::DisabledAuto).map(|view| view.id.as_str()).collect();
-    endpoints.retain(|endpoint| !given_up.contains(endpoint.id.as_str()));
-    Ok(endpoints)
 }
 
 /// Progress that a later entry of the same job makes stale: after a pause of the sender only the latest is told.
