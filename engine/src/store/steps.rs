@@ -33,20 +33,21 @@ pub enum Ended {
 
 /// How a step begins.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Opening {
-    pub(crate) effect: Effect,
-    pub(crate) again: bool,
-    pub(crate) seal: bool,
+pub struct Opening {
+    /// Its effect class.
+    pub effect: Effect,
+    /// An open `Once` step is begun anew: `verify` said that it did not happen.
+    pub again: bool,
+    /// From here on a cancel comes too late.
+    pub seal: bool,
 }
 
 impl Store {
-    pub(crate) async fn step_begin(
-        &self,
-        id: &JobId,
-        fence: u64,
-        step: &str,
-        how: Opening,
-    ) -> Result<Begun, StoreError> {
+    /// Opens a step of a running job under its fence.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be reached.
+    pub async fn step_begin(&self, id: &JobId, fence: u64, step: &str, how: Opening) -> Result<Begun, StoreError> {
         let mut cmd = self.begin(&self.scripts.step_begin, id.shard());
         cmd.arg(id.as_str())
             .arg(fence)
@@ -66,13 +67,11 @@ impl Store {
         }
     }
 
-    pub(crate) async fn step_end(
-        &self,
-        id: &JobId,
-        fence: u64,
-        step: &str,
-        result: &[u8],
-    ) -> Result<Ended, StoreError> {
+    /// Writes a step's result, once.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be reached.
+    pub async fn step_end(&self, id: &JobId, fence: u64, step: &str, result: &[u8]) -> Result<Ended, StoreError> {
         let mut cmd = self.begin(&self.scripts.step_end, id.shard());
         cmd.arg(id.as_str()).arg(fence).arg(step).arg(result);
         let reply: Vec<Bytes> = self.query("step_end", cmd).await?;

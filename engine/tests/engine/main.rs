@@ -4,6 +4,7 @@
 mod control;
 mod enqueue;
 mod fences;
+mod journal;
 mod locks;
 mod outbox;
 mod places;

@@ -1,0 +1,63 @@
+#!/usr/bin/env python3
+"""Takes the guards of engine/tests/guards.toml out, one at a time, and names the tests that notice.
+
+Works in a copy of the tree under target/guards (sharing nothing but crates.io's cache), so the checkout is never touched.
+Usage: scripts/guards.py [PART-OF-A-NAME ...]    Exit status 1 when a guard can be taken out unseen.
+"""
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+COPY = ROOT / "target" / "guards"
+
+
+def copy_tree() -> None:
+    names = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\n")
+    for name in filter(None, names):
+        source, copy = ROOT / name, COPY / name
+        if source.is_file() and not (copy.exists() and copy.read_bytes() == source.read_bytes()):
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, copy)
+
+
+def failing_tests() -> tuple[bool, list[str]]:
+    run = subprocess.run(
+        ["cargo", "nextest", "run", "-p", "leasehold-engine", "--no-fail-fast", "--target-dir", str(COPY / "target")],
+        cwd=COPY, capture_output=True, text=True)
+    text = run.stdout + run.stderr
+    tests = sorted(set(re.findall(r"(?:FAIL|TIMEOUT|ABORT|SIG\w+) \[[^]]*\] (?:\([^)]*\) )?\S+ (\S+)", text)))
+    built = "tests run:" in text
+    if not built:
+        print(text[-2000:])
+    return built, tests
+
+
+def main() -> int:
+    wanted = sys.argv[1:]
+    guards = tomllib.loads((ROOT / "engine/tests/guards.toml").read_text())["guard"]
+    copy_tree()
+    unseen = 0
+    for guard in guards:
+        if wanted and not any(part in guard["name"] for part in wanted):
+            continue
+        file = COPY / guard["file"]
+        whole = file.read_text()
+        if whole.count(guard["from"]) != 1:
+            print(f"STALE   {guard['name']}: its text stands {whole.count(guard['from'])} times in {guard['file']}")
+            unseen += 1
+            continue
+        file.write_text(whole.replace(guard["from"], guard["to"]))
+        built, tests = failing_tests()
+        file.write_text(whole)
+        seen = built and bool(tests)
+        unseen += not seen
+        print(f"{'noticed' if seen else 'UNSEEN '} {guard['name']}: {', '.join(tests[:4])}{' …' if len(tests) > 4 else ''}", flush=True)
+    return 1 if unseen else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
