@@ -16,7 +16,6 @@ pub mod outbox;
 pub mod redact;
 pub mod router;
 pub mod schedule;
-pub mod settings;
 pub mod signature;
 pub mod slots;
 pub mod store;
