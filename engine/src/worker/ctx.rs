@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -28,6 +28,7 @@ pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) leases: Arc<Leases>,
     pub(crate) endings: mpsc::UnboundedSender<Settlement>,
+    pub(crate) ask: Arc<Notify>,
     pub(crate) options: Arc<WorkerOptions>,
     pub(crate) runner: Arc<dyn Runner>,
 }

@@ -109,7 +109,7 @@ impl Cycle {
             Ok(Change::Scheduled(at)) => self.look_no_later(at),
             Ok(Change::Reconnected) | Err(_) => {
                 self.look = true;
-                self.shared.leases.ask.notify_one();
+                self.shared.ask.notify_one();
             }
             Ok(Change::Deliveries | Change::Jobs(_)) => {}
         }

@@ -99,8 +99,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) struct Leases {
     held: Mutex<HashMap<JobId, Arc<Lease>>>,
     emptied: Notify,
-    /// Hints may have been missed: ask the store at once what became of the leases.
-    pub(crate) ask: Notify,
 }
 
 impl Leases {

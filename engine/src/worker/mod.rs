@@ -12,7 +12,10 @@ mod said;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{
+    sync::{Notify, mpsc},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 
 pub use ctx::{Ctx, Verified};
@@ -38,48 +41,78 @@ pub trait Runner: Send + Sync + 'static {
 
 /// A running worker. `start` never blocks; `drain` is complete on return and may be called twice.
 pub struct Worker {
-    leases: Arc<leases::Leases>,
+    lanes: Vec<Arc<leases::Leases>>,
     stop_claiming: CancellationToken,
     stop_all: CancellationToken,
+    ask: Arc<Notify>,
     loops: Vec<JoinHandle<()>>,
 }
 
+/// A worker with so many slots gets a second lane: while one waits for the disk behind Redis, the other is served.
+const SLOTS_FOR_TWO_LANES: usize = 128;
+
 impl Worker {
-    /// Starts a worker: an apalis worker for the attempts, one task for claims and settlements, one for leases.
+    /// Starts a worker: in each lane an apalis worker for the attempts and a task for claims and settlements; one task
+    /// renews all leases.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be reached.
     pub async fn start(store: &Store, runner: Arc<dyn Runner>, options: WorkerOptions) -> Result<Self, StoreError> {
-        let options = Arc::new(options);
-        let leases = Arc::new(leases::Leases::default());
-        let (stop_claiming, stop_all) = (CancellationToken::new(), CancellationToken::new());
+        let many = if options.slots < SLOTS_FOR_TWO_LANES { 1 } else { 2 };
+        let mut worker = Self {
+            lanes: (0..many).map(|_| Arc::default()).collect(),
+            stop_claiming: CancellationToken::new(),
+            stop_all: CancellationToken::new(),
+            ask: Arc::default(),
+            loops: Vec::new(),
+        };
+        for lane in 0..many {
+            worker.open_lane(store, &runner, &options, lane).await?;
+        }
+        let patience = Duration::from_millis(options.renew_ms.clamp(200, 5000));
+        let store = store.with_own_connection(patience, 0).await?;
+        let renewal = renew::Renewal {
+            store,
+            lanes: worker.lanes.clone(),
+            options: Arc::new(options),
+            kinds: runner.kinds(),
+            ask: worker.ask.clone(),
+        };
+        worker.loops.push(tokio::spawn(renewal.run(worker.stop_all.clone())));
+        Ok(worker)
+    }
+
+    async fn open_lane(
+        &mut self,
+        store: &Store,
+        runner: &Arc<dyn Runner>,
+        options: &WorkerOptions,
+        lane: usize,
+    ) -> Result<(), StoreError> {
+        let slots = options.slots.div_ceil(self.lanes.len());
+        let options = Arc::new(WorkerOptions { name: format!("{}.{lane}", options.name), slots, ..options.clone() });
         let (endings, settle) = mpsc::unbounded_channel();
         let (claimed, jobs) = mpsc::unbounded_channel();
         let own = store.with_own_connection(Duration::from_secs(5), 3).await?;
-        let renewing = store.with_own_connection(Duration::from_millis(options.renew_ms.clamp(200, 5000)), 0).await?;
-        let lively =
-            renew::Renewal { store: renewing, leases: leases.clone(), options: options.clone(), kinds: runner.kinds() };
-        let shared =
-            ctx::Shared { store: store.clone(), leases: leases.clone(), endings, options: options.clone(), runner };
-        let cycle = cycle::Cycle::new(own, shared, claimed, settle, stop_claiming.clone());
-        let loops = vec![
-            tokio::spawn(cycle.run(stop_all.clone())),
-            tokio::spawn(lively.run(stop_all.clone())),
-            tokio::spawn(backend::serve(options.name.clone(), jobs, stop_all.clone())),
-        ];
-        Ok(Self { leases, stop_claiming, stop_all, loops })
+        let name = options.name.clone();
+        let (leases, ask) = (self.lanes[lane].clone(), self.ask.clone());
+        let shared = ctx::Shared { store: store.clone(), leases, endings, ask, options, runner: runner.clone() };
+        let cycle = cycle::Cycle::new(own, shared, claimed, settle, self.stop_claiming.clone());
+        self.loops.push(tokio::spawn(cycle.run(self.stop_all.clone())));
+        self.loops.push(tokio::spawn(backend::serve(name, jobs, self.stop_all.clone())));
+        Ok(())
     }
 
     /// How many jobs it runs now.
     #[must_use]
     pub fn running(&self) -> usize {
-        self.leases.len()
+        self.lanes.iter().map(|lane| lane.len()).sum()
     }
 
     /// Stops claiming, waits for what runs, at most `patience`; then aborts: what is left goes back to `ready`, uncounted.
     pub async fn drain(&mut self, patience: Duration) {
         self.stop_claiming.cancel();
-        if tokio::time::timeout(patience, self.leases.empty()).await.is_err() {
+        if tokio::time::timeout(patience, self.empty()).await.is_err() {
             self.abort().await;
         }
         self.end().await;
@@ -88,8 +121,20 @@ impl Worker {
     /// Hands back everything at once.
     pub async fn abort(&mut self) {
         self.stop_claiming.cancel();
-        self.leases.cancel_all(leases::Why::Abort);
-        let _ = tokio::time::timeout(Duration::from_secs(10), self.leases.empty()).await;
+        self.stop(leases::Why::Abort);
+        let _ = tokio::time::timeout(Duration::from_secs(10), self.empty()).await;
+    }
+
+    async fn empty(&self) {
+        for lane in &self.lanes {
+            lane.empty().await;
+        }
+    }
+
+    fn stop(&self, why: leases::Why) {
+        for lane in &self.lanes {
+            lane.cancel_all(why);
+        }
     }
 
     async fn end(&mut self) {
@@ -103,7 +148,7 @@ impl Worker {
 impl Drop for Worker {
     /// A worker that was not drained leaves its jobs to be rescued; nothing renews their leases, so they stop here.
     fn drop(&mut self) {
-        self.leases.cancel_all(leases::Why::Lost);
+        self.stop(leases::Why::Lost);
         self.stop_all.cancel();
     }
 }

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -18,9 +19,11 @@ use crate::{
 
 pub(crate) struct Renewal {
     pub(crate) store: Store,
-    pub(crate) leases: Arc<Leases>,
+    pub(crate) lanes: Vec<Arc<Leases>>,
     pub(crate) options: Arc<WorkerOptions>,
     pub(crate) kinds: Vec<String>,
+    /// Hints may have been missed: the store is asked at once what became of the leases.
+    pub(crate) ask: Arc<Notify>,
 }
 
 /// Leases in one call.
@@ -32,7 +35,7 @@ impl Renewal {
         let watch = Duration::from_millis((self.options.renew_ms / 5).clamp(50, 500));
         let mut next = Instant::now();
         while !stop.is_cancelled() {
-            self.leases.stop_expired();
+            self.lanes.iter().for_each(|lane| lane.stop_expired());
             if Instant::now() >= next {
                 next = Instant::now() + every;
                 if !self.renew_all().await {
@@ -42,7 +45,7 @@ impl Renewal {
             }
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = self.leases.ask.notified() => next = Instant::now(),
+                () = self.ask.notified() => next = Instant::now(),
                 () = tokio::time::sleep(watch.min(next.saturating_duration_since(Instant::now()))) => {}
             }
         }
@@ -51,7 +54,7 @@ impl Renewal {
 
     async fn renew_all(&self) -> bool {
         let mut good = true;
-        let held = self.leases.all();
+        let held: Vec<_> = self.lanes.iter().flat_map(|lane| lane.all()).collect();
         for shard in 0..self.store.shards() {
             let mine: Vec<_> = held.iter().filter(|(id, _)| id.shard() == shard).collect();
             for batch in mine.chunks(BATCH) {
@@ -87,7 +90,8 @@ impl Renewal {
 
     /// A lease that is settled at this very moment is not lost.
     fn lost(&self, id: &JobId, lease: &Arc<Lease>) {
-        let still_held = self.leases.all().iter().any(|(held, l)| held == id && Arc::ptr_eq(l, lease));
+        let still_held =
+            self.lanes.iter().flat_map(|lane| lane.all()).any(|(held, l)| held == *id && Arc::ptr_eq(&l, lease));
         if still_held && lease.why() != Why::Lost && !lease.is_settling() {
             tracing::warn!(job = %id, fence = lease.fence, "the lease is lost: another may hold the job");
             lease.stop(Why::Lost);
@@ -96,7 +100,7 @@ impl Renewal {
 
     async fn say_alive(&self) {
         let document = serde_json::json!({
-            "queues": self.options.queues, "slots": self.options.slots, "running": self.leases.len(), "kinds": self.kinds,
+            "queues": self.options.queues, "slots": self.options.slots, "running": self.lanes.iter().map(|lane| lane.len()).sum::<usize>(), "kinds": self.kinds,
             "version": env!("CARGO_PKG_VERSION"), "pid": std::process::id(),
         });
         let ttl = self.options.renew_ms * 3 + 1000;
