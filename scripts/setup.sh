@@ -7,6 +7,7 @@
 # there; its parts (clippy, rustfmt) are added through rustup when missing. Servers are installed, never started:
 # whatever needs one starts its own, on a socket or port of its own.
 set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 purpose=${1:-test}
 rust_wanted=95 # minor version of `rust-version` in Cargo.toml
@@ -142,4 +143,5 @@ case $purpose in lint | test)
 esac
 if [[ $purpose == test ]]; then
   check_nextest
+  scripts/setup-verifiers.sh
 fi
