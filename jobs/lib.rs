@@ -17,7 +17,7 @@ pub use catalogue::{
     Admitted, Ask, Catalogue, Ctx, Envelope, Kind, KindCard, Limits, Submission, Verification, What, schema_of,
 };
 pub use policy::{Actor, ErrorCode, Refusal, Rules, Status, Tenant};
-pub use services::{Backup, Backups, Directory, Origin, Services, ServicesOptions};
+pub use services::{Backup, Backups, Directory, OpenDatabase, Origin, Services, ServicesError, ServicesOptions};
 
 use catalogue::{AnyKind, kind};
 

@@ -21,7 +21,7 @@ pub use context::Ctx;
 pub(crate) use context::failure;
 pub(crate) use kind::{AnyKind, Asked, kind};
 pub use kind::{Ask, Kind};
-pub use refused::{ticket_refusal, unknown};
+pub use refused::unknown;
 pub use submission::{Admitted, Envelope, Limits, Submission, Verification};
 pub(crate) use submission::{OWN_KEYS, instant};
 

@@ -1,8 +1,9 @@
 //! The engine's "no" in the words of the rules: quota, code, key, back-pressure; and the nearest known name.
 
-use leasehold_engine::{Enqueued, JobId, TicketRefusal};
+use leasehold_engine::{Enqueued, JobId};
 
 use super::submission::Admitted;
+use crate::policy::verify::code_refused;
 use crate::policy::{ErrorCode, Refusal, Rules};
 
 /// Reads the engine's answer to a job that the rules admitted.
@@ -29,25 +30,8 @@ pub(super) fn read(
             Some(allowance) => allowance.spent(rules.calendar(), used, quota_rule),
             None => Refusal::new(ErrorCode::QuotaExceeded, quota_rule, format!("{used} used")),
         }),
-        Enqueued::TicketRefused { why, tries_left } => Err(ticket_refusal(why, tries_left)),
+        Enqueued::TicketRefused { why, tries_left } => Err(code_refused(why, tries_left)),
     }
-}
-
-/// The refusal of a code (VERIFY-02).
-#[must_use]
-pub fn ticket_refusal(why: TicketRefusal, tries_left: u32) -> Refusal {
-    let (code, detail) = match why {
-        TicketRefusal::Missing => (ErrorCode::CodeUsed, "the challenge is unknown, or its code was used".to_owned()),
-        TicketRefusal::Expired => (ErrorCode::CodeExpired, "the code's time is over".to_owned()),
-        TicketRefusal::Locked => (ErrorCode::CodeLocked, "too many wrong codes; this challenge is locked".to_owned()),
-        TicketRefusal::Wrong => (ErrorCode::CodeInvalid, format!("the code is wrong; {tries_left} tries are left")),
-        TicketRefusal::Other => {
-            (ErrorCode::CodeInvalid, "the code was sent for another user, operation or data center".to_owned())
-        }
-    };
-    Refusal::new(code, "VERIFY-02", detail)
-        .with_field("verification.code")
-        .with_remedy("enqueue `verification_code` for this operation and target, and send the new code")
 }
 
 /// The refusal of a name that is not known, with the nearest one that is.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use leasehold_engine::Store;
 use leasehold_targets::database::{self, Database, DatabaseUrl};
-use leasehold_targets::files::{self, Files};
+use leasehold_targets::files;
 use leasehold_targets::notices::{self, Notices};
 use leasehold_targets::{Secrets, TargetError};
 
@@ -55,12 +55,16 @@ pub enum ServicesError {
     Template(#[from] TemplateError),
 }
 
+/// Opens the database of an address.
+pub type OpenDatabase = dyn Fn(&DatabaseUrl) -> Result<Arc<dyn Database>, TargetError> + Send + Sync;
+
 /// What the kinds reach.
 pub struct Services {
     store: Store,
     rules: Arc<Rules>,
     directory: Arc<dyn Directory>,
     secrets: Secrets,
+    open_database: Box<OpenDatabase>,
     backups: Backups,
     notices: Arc<dyn Notices>,
     messages: Messages,
@@ -76,30 +80,24 @@ impl Services {
         let failed = |what| move |source| ServicesError::Target { what, source };
         let files = files::open(&options.backups).map_err(failed("the place of backups"))?;
         let notices = notices::open(&options.notices).map_err(failed("the way of notices"))?;
-        Self::with(store, rules, options, files, notices)
-    }
-
-    /// The same with given far ends.
-    ///
-    /// # Errors
-    /// [`ServicesError::Template`].
-    pub fn with(
-        store: Store,
-        rules: Arc<Rules>,
-        options: ServicesOptions,
-        files: Arc<dyn Files>,
-        notices: Arc<dyn Notices>,
-    ) -> Result<Self, ServicesError> {
         Ok(Self {
             directory: Arc::new(store.clone()),
             backups: Backups::new(store.clone(), files, options.scratch),
             messages: Messages::load()?,
             secrets: options.secrets,
+            open_database: Box::new(database::open),
             max_live: options.max_live,
             store,
             rules,
             notices,
         })
+    }
+
+    /// The same with another way to open databases, such as one that watches or breaks them.
+    #[must_use]
+    pub fn opening_databases_by(mut self, open: Box<OpenDatabase>) -> Self {
+        self.open_database = open;
+        self
     }
 
     /// The engine's store.
@@ -150,7 +148,7 @@ impl Services {
         let (_, found) = tenant.data_center(data_center).ok_or_else(|| TargetError::NotFound {
             what: format!("data center {data_center} of tenant {}", tenant.id),
         })?;
-        database::open(&DatabaseUrl::parse(&found.database, &self.secrets)?)
+        (self.open_database)(&DatabaseUrl::parse(&found.database, &self.secrets)?)
     }
 
     /// The same for a command that asks to be accepted: an address that this build cannot use is a refusal.
