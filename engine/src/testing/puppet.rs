@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use crate::{Ctx, Effect, JobError, NewJob, Recovery, Runner, Store, Verdict, Verified};
 
-/// Does what its argument says: `done`, `fail`, `dead`, `panic`, `hang`, `hang_deaf`, `snooze`, `steps`, `once`, `fail_first`.
+/// Does what its argument says: `done`, `fail`, `dead`, `panic`, `hang`, `hang_deaf`, `snooze`, `steps`, `two_steps`, `once`, `talk`, `fail_first`.
 #[derive(Default)]
 pub struct Puppet {
     ran: Mutex<BTreeMap<String, u32>>,
@@ -74,6 +74,12 @@ impl Runner for Puppet {
             }
             b"snooze" if nth == 1 => Ok(Verdict::Snooze { until: ctx.now().await? + 50, reason: "not yet".to_owned() }),
             b"steps" => self.steps(ctx).await,
+            b"two_steps" => {
+                let first: u32 = ctx.step("first", Effect::Idempotent, || async { Ok(self.count("first")) }).await?;
+                let second: u32 = ctx.step("second", Effect::Idempotent, || async { Ok(self.count("second")) }).await?;
+                Verdict::done((first, second))
+            }
+            b"talk" => self.talk(ctx).await,
             b"once" => self.once(ctx).await,
             _ => Verdict::done("well"),
         }
@@ -89,6 +95,17 @@ impl Puppet {
         }
         let second: u32 = ctx.step("second", Effect::Idempotent, || async { Ok(self.count("second")) }).await?;
         Verdict::done((first, second))
+    }
+
+    async fn talk(&self, ctx: &Ctx) -> Result<Verdict, JobError> {
+        for n in 1..=3 {
+            ctx.progress(n * 30, format!("part {n}"));
+            ctx.log(format!("line {n}"));
+        }
+        self.go_on.notified().await;
+        ctx.progress(100, "all");
+        ctx.note(serde_json::json!({ "detail": "said" }));
+        Verdict::done("talked")
     }
 
     async fn once(&self, ctx: &Ctx) -> Result<Verdict, JobError> {

@@ -6,6 +6,7 @@ mod enqueue;
 mod fences;
 mod journal;
 mod locks;
+mod lost_replies;
 mod outbox;
 mod places;
 mod steps;

@@ -131,3 +131,79 @@ async fn jobs_of_several_shards_are_all_run() {
         Err(leasehold_engine::StoreError::OtherShards { recorded: 3, asked: 2 })
     ));
 }
+
+#[tokio::test]
+async fn progress_and_log_lines_are_kept_and_the_last_word_is_told() {
+    let lab = Lab::with_running_clock().await;
+    let puppet = Puppet::new();
+    let mut job = Puppet::job(&lab.store, "talk");
+    job.notify = true;
+    let id = lab.enqueue(job).await;
+    let changes = lab.store.changes(true);
+    let mut hints = changes.listen();
+    let mut worker = lab.worker("w", puppet.clone()).await;
+    let said = async {
+        while lab.job(&id).await.progress.percent < 90 {
+            let _ = tokio::time::timeout(Duration::from_millis(100), hints.recv()).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), said).await.unwrap();
+    puppet.go_on.notify_one();
+    let job = lab.until(&id, Place::Succeeded).await;
+    assert_eq!((job.progress.percent, job.progress.text.as_str()), (100, "all"));
+    let lines = lab.store.log(&id, 0, 10).await.unwrap();
+    assert!(lines.iter().map(|l| l.split_once(' ').unwrap().1).eq(["line 1", "line 2", "line 3"]), "{lines:?}");
+    let told = lab.store.outbox_read(0, 20).await.unwrap();
+    assert_eq!(&told.last().unwrap().note[..], br#"{"detail":"said"}"#);
+    let progress = told.iter().filter(|e| e.event == leasehold_engine::model::EventWord::Progress).count();
+    assert_eq!(progress, 1, "told at most once a second");
+    worker.drain(Duration::from_secs(5)).await;
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn eng_05_a_cancel_arrives_with_the_renewal_when_pub_sub_is_lost() {
+    let lab = Lab::with_running_clock().await;
+    let puppet = Puppet::new();
+    let id = lab.enqueue(Puppet::job(&lab.store, "hang")).await;
+    let options = WorkerOptions { renew_ms: 300, ..WorkerOptions::default() };
+    let mut worker = Worker::start(&lab.store, puppet.clone(), options).await.unwrap();
+    puppet.began.notified().await;
+    let url = lab.redis.url();
+    let deaf = tokio::task::spawn_blocking(move || {
+        let mut connection = redis::Client::open(url).unwrap().get_connection().unwrap();
+        // From here on nobody may subscribe: only a renewal can bring the news.
+        redis::cmd("ACL").arg(&["SETUSER", "default", "-subscribe"]).exec(&mut connection).unwrap();
+        redis::cmd("CLIENT").arg(&["KILL", "TYPE", "pubsub"]).exec(&mut connection).unwrap();
+    });
+    deaf.await.unwrap();
+    lab.store.cancel(&id, "", None).await.unwrap();
+    let place = async {
+        while lab.place(&id).await != Place::Cancelled {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), place).await.expect("the renewal brings the cancel");
+    worker.drain(Duration::from_secs(5)).await;
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_panicking_kind_harms_no_other_attempt() {
+    let lab = Lab::with_running_clock().await;
+    let puppet = Puppet::new();
+    let long = lab.enqueue(Puppet::job(&lab.store, "hang")).await;
+    let mut worker = lab.worker("w", puppet.clone()).await;
+    puppet.began.notified().await;
+    for _ in 0..5 {
+        let mut job = Puppet::job(&lab.store, "panic");
+        job.retry.max_attempts = 1;
+        let id = lab.enqueue(job).await;
+        lab.until(&id, Place::Dead).await;
+    }
+    assert_eq!(lab.place(&long).await, Place::Running);
+    puppet.go_on.notify_one();
+    lab.until(&long, Place::Succeeded).await;
+    worker.drain(Duration::from_secs(5)).await;
+    lab.finish().await;
+}
