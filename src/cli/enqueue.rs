@@ -1,0 +1,198 @@
+//! `enqueue`: asks for a job, and waits for its end when told to.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use chrono::Utc;
+use clap::Args;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::client::{Client, path};
+use super::out::text;
+use super::{Failure, Global, Out, time, watch};
+use crate::config::Config;
+
+const EXAMPLES: &str = "\
+Examples:
+  leasehold enqueue sql_update --tenant t-001 --user u1 --role it_ops --role data_ops_specialist \\
+      --args-file update.json --at 2026-11-22T04:00 --confirmed --code CHALLENGE:123456 --wait
+  leasehold enqueue data_center_backup --tenant t-001 --user u1 --role it_ops \\
+      --args '{\"data_center\":\"dc-1\",\"name\":\"nightly\"}'
+
+Exit status: 0 accepted (with --wait: succeeded), 1 failed (with --wait: the job failed), 3 refused by a rule.";
+
+/// Ask for a job.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Enqueue {
+    /// Kind of job: sql_update, data_center_backup, data_center_restore, verification_code
+    kind: String,
+    /// The tenant it is for
+    #[arg(long, value_name = "ID")]
+    tenant: String,
+    /// Arguments of the kind
+    #[arg(long, value_name = "JSON", conflicts_with = "args_file")]
+    args: Option<String>,
+    /// File with the arguments; - is standard input
+    #[arg(long, value_name = "FILE")]
+    args_file: Option<PathBuf>,
+    /// Planned time: RFC 3339, 2026-11-22T02:00 in the business zone, or +15m
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
+    /// Wait for the end and show progress
+    #[arg(long)]
+    wait: bool,
+    /// The person in whose name: {"user_id":"u1","roles":["it_ops"],"mobile":"+86…"}
+    #[arg(long, value_name = "JSON", conflicts_with_all = ["user", "role"])]
+    actor: Option<String>,
+    /// The person's id, when --actor is not given
+    #[arg(long, value_name = "ID")]
+    user: Option<String>,
+    /// A role of the person; may be repeated
+    #[arg(long, value_name = "ROLE", requires = "user")]
+    role: Vec<String>,
+    /// The person's mobile, to which codes go
+    #[arg(long, value_name = "NUMBER", requires = "user")]
+    mobile: Option<String>,
+    /// The person confirmed a second time (VERIFY-03)
+    #[arg(long)]
+    confirmed: bool,
+    /// Verification code, as CHALLENGE:CODE (VERIFY-01)
+    #[arg(long, value_name = "CHALLENGE:CODE")]
+    code: Option<String>,
+    /// Asking again with the same key gives the first job
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+    /// high, normal or low
+    #[arg(long, value_name = "PRIORITY")]
+    priority: Option<String>,
+    /// Where this job's webhooks go, besides the registered endpoints
+    #[arg(long, value_name = "URL")]
+    callback_url: Option<String>,
+    /// A label; may be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    label: Vec<String>,
+}
+
+impl Enqueue {
+    pub(crate) async fn run(self, global: &Global, out: &Out) -> Result<(), Failure> {
+        let client = Client::new(global)?;
+        let body = self.body(global)?;
+        let headers: Vec<(&str, &str)> =
+            self.idempotency_key.iter().map(|key| ("idempotency-key", key.as_str())).collect();
+        let job = client.call(Method::POST, "/v1/jobs", Some(&body), &headers).await?;
+        if !self.wait {
+            out.show(&job, accepted);
+            return Ok(());
+        }
+        if !out.is_json() {
+            out.line(accepted(&job));
+        }
+        let job = watch::until_final(&client, &text(&job, "id"), out).await?;
+        out.show(&job, watch::ending);
+        watch::verdict(&job)
+    }
+
+    fn body(&self, global: &Global) -> Result<Value, Failure> {
+        let mut body = json!({ "kind": self.kind, "tenant": self.tenant, "args": self.arguments()? });
+        let mut put =
+            |name: &str, value: Value| body.as_object_mut().and_then(|body| body.insert(name.to_owned(), value));
+        if let Some(actor) = self.person()? {
+            put("actor", actor);
+        }
+        if let Some(at) = &self.at {
+            put("run_at", json!(instant(at, global)?));
+        }
+        if self.confirmed {
+            put("confirmed", json!(true));
+        }
+        if let Some(code) = &self.code {
+            put("verification", verification(code)?);
+        }
+        if let Some(priority) = &self.priority {
+            put("priority", json!(priority));
+        }
+        if let Some(url) = &self.callback_url {
+            put("callback_url", json!(url));
+        }
+        if !self.label.is_empty() {
+            put("labels", labels(&self.label)?);
+        }
+        Ok(body)
+    }
+
+    fn arguments(&self) -> Result<Value, Failure> {
+        match (&self.args, &self.args_file) {
+            (Some(text), _) => read_json("--args", text),
+            (None, Some(file)) => read_json_file("--args-file", file),
+            (None, None) => Ok(json!({})),
+        }
+    }
+
+    fn person(&self) -> Result<Option<Value>, Failure> {
+        if let Some(actor) = &self.actor {
+            return read_json("--actor", actor).map(Some);
+        }
+        Ok(self.user.as_ref().map(|user| {
+            let mut actor = json!({ "user_id": user, "roles": self.role });
+            if let (Some(mobile), Some(actor)) = (&self.mobile, actor.as_object_mut()) {
+                actor.insert("mobile".to_owned(), json!(mobile));
+            }
+            actor
+        }))
+    }
+}
+
+/// The text of `--at` as the API reads it.
+pub(crate) fn instant(at: &str, global: &Global) -> Result<String, Failure> {
+    let config = Config::load(global.config.as_deref()).map_err(|e| Failure::failed("configuration", e.to_string()))?;
+    let instant =
+        time::read(at, Utc::now(), config.rules.calendar()).map_err(|e| Failure::Usage(format!("--at: {e}")))?;
+    Ok(time::write(instant))
+}
+
+/// `CHALLENGE:CODE` as the API reads it.
+pub(crate) fn verification(code: &str) -> Result<Value, Failure> {
+    let (challenge, code) = code
+        .rsplit_once(':')
+        .filter(|(challenge, code)| !challenge.is_empty() && !code.is_empty())
+        .ok_or_else(|| Failure::Usage("--code: expected CHALLENGE:CODE".to_owned()))?;
+    Ok(json!({ "challenge_id": challenge, "code": code }))
+}
+
+/// The JSON text of an option.
+pub(crate) fn read_json(option: &str, text: &str) -> Result<Value, Failure> {
+    serde_json::from_str(text).map_err(|error| Failure::Usage(format!("{option}: no JSON: {error}")))
+}
+
+/// The JSON in a file; `-` is standard input.
+pub(crate) fn read_json_file(option: &str, file: &Path) -> Result<Value, Failure> {
+    let wrong = |error: &dyn std::fmt::Display| Failure::Usage(format!("{option} {}: {error}", file.display()));
+    let mut text = String::new();
+    match file == Path::new("-") {
+        true => std::io::stdin().read_to_string(&mut text).map(drop).map_err(|error| wrong(&error))?,
+        false => text = std::fs::read_to_string(file).map_err(|error| wrong(&error))?,
+    }
+    serde_json::from_str(&text).map_err(|error| wrong(&format!("no JSON: {error}")))
+}
+
+fn labels(all: &[String]) -> Result<Value, Failure> {
+    let pair = |label: &String| {
+        let (name, value) =
+            label.split_once('=').ok_or_else(|| Failure::Usage(format!("--label {label}: expected NAME=VALUE")))?;
+        Ok((name.to_owned(), json!(value)))
+    };
+    all.iter().map(pair).collect::<Result<serde_json::Map<_, _>, Failure>>().map(Value::Object)
+}
+
+fn accepted(job: &Value) -> String {
+    let planned = text(job, "run_at");
+    let planned = if planned.is_empty() { planned } else { format!(", planned for {planned}") };
+    format!("accepted {} ({}){planned}", text(job, "id"), text(job, "status"))
+}
+
+/// The path of a job.
+pub(crate) fn job_path(id: &str) -> String {
+    path(&["v1", "jobs", id])
+}

@@ -1,0 +1,227 @@
+//! `job …`: looks at one job or changes it.
+
+use clap::{Args, Subcommand, ValueEnum};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::client::{Client, query};
+use super::enqueue::{instant, job_path, read_json, verification};
+use super::out::text;
+use super::{Failure, Global, Out, Table, watch};
+
+/// Look at one job or change it.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Job {
+    /// Show a job with its steps, progress, result and error
+    Show(Id),
+    /// Cancel a job, while its rule allows
+    Cancel {
+        #[command(flatten)]
+        id: Id,
+        /// Why; kept in the history
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Change a planned job, while its rule allows
+    Edit(Edit),
+    /// Send a dead or cancelled job back to work
+    Revive(Id),
+    /// Say what became of the open step of an unknown job
+    Resolve {
+        #[command(flatten)]
+        id: Id,
+        /// What happened to the step
+        #[arg(value_enum)]
+        outcome: Outcome,
+        /// Why it is so; kept in the history
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Follow a job's events until its end
+    Watch(Id),
+    /// Why a job is where it is, and what it waits for
+    Explain(Id),
+    /// Print a job's log lines
+    Log(Id),
+}
+
+/// Which job.
+#[derive(Debug, Args)]
+pub(crate) struct Id {
+    /// The job
+    id: String,
+}
+
+/// Change a planned job.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  leasehold job edit ID --at +30m --confirmed --code CHALLENGE:123456")]
+pub(crate) struct Edit {
+    #[command(flatten)]
+    id: Id,
+    /// New planned time
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
+    /// New arguments; what is left out stays
+    #[arg(long, value_name = "JSON")]
+    args: Option<String>,
+    /// The person in whose name
+    #[arg(long, value_name = "JSON")]
+    actor: Option<String>,
+    /// The person confirmed a second time (VERIFY-03)
+    #[arg(long)]
+    confirmed: bool,
+    /// A fresh verification code, as CHALLENGE:CODE
+    #[arg(long, value_name = "CHALLENGE:CODE")]
+    code: Option<String>,
+    /// Refuse unless the job's ETag is this one; without it the present one is fetched first
+    #[arg(long, value_name = "ETAG")]
+    if_match: Option<String>,
+}
+
+/// What became of a step that nobody saw end.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Outcome {
+    /// It happened: go on behind it
+    Done,
+    /// It did not happen: do it again
+    NotDone,
+}
+
+impl Job {
+    pub(crate) async fn run(self, global: &Global, out: &Out) -> Result<(), Failure> {
+        let client = Client::new(global)?;
+        match self {
+            Self::Show(id) => out.show(&client.get(&job_path(&id.id)).await?, describe),
+            Self::Cancel { id, reason } => {
+                let answer = client.post(&format!("{}/cancel", job_path(&id.id)), &json!({ "reason": reason })).await?;
+                out.show(&answer, one_line);
+            }
+            Self::Edit(edit) => out.show(&edit.send(&client, global).await?, one_line),
+            Self::Revive(id) => {
+                out.show(&client.post(&format!("{}/revive", job_path(&id.id)), &json!({})).await?, one_line)
+            }
+            Self::Resolve { id, outcome, reason } => {
+                let outcome = match outcome {
+                    Outcome::Done => "done",
+                    Outcome::NotDone => "not_done",
+                };
+                let body = json!({ "outcome": outcome, "reason": reason });
+                out.show(&client.post(&format!("{}/resolve", job_path(&id.id)), &body).await?, one_line);
+            }
+            Self::Watch(id) => {
+                let job = watch::until_final(&client, &id.id, out).await?;
+                out.show(&job, watch::ending);
+                return watch::verdict(&job);
+            }
+            Self::Explain(id) => {
+                let answer = client.get(&format!("{}/explain", job_path(&id.id))).await?;
+                out.show(&answer, explanation);
+            }
+            Self::Log(id) => log(&client, &id.id, out).await?,
+        }
+        Ok(())
+    }
+}
+
+impl Edit {
+    async fn send(self, client: &Client, global: &Global) -> Result<Value, Failure> {
+        let path = job_path(&self.id.id);
+        let mut body = serde_json::Map::new();
+        if let Some(at) = &self.at {
+            body.insert("run_at".to_owned(), json!(instant(at, global)?));
+        }
+        if let Some(args) = &self.args {
+            body.insert("args".to_owned(), read_json("--args", args)?);
+        }
+        if let Some(actor) = &self.actor {
+            body.insert("actor".to_owned(), read_json("--actor", actor)?);
+        }
+        if self.confirmed {
+            body.insert("confirmed".to_owned(), json!(true));
+        }
+        if let Some(code) = &self.code {
+            body.insert("verification".to_owned(), verification(code)?);
+        }
+        let etag = match self.if_match {
+            Some(etag) => etag,
+            None => client.etag(&path).await?,
+        };
+        client.call(Method::PATCH, &path, Some(&Value::Object(body)), &[("if-match", &etag)]).await
+    }
+}
+
+async fn log(client: &Client, id: &str, out: &Out) -> Result<(), Failure> {
+    let mut all = Vec::new();
+    loop {
+        let answer =
+            client.get(&format!("{}/log{}", job_path(id), query([("skip", Some(all.len().to_string()))]))).await?;
+        let lines = answer.get("lines").and_then(Value::as_array).cloned().unwrap_or_default();
+        if lines.is_empty() {
+            break;
+        }
+        all.extend(lines);
+    }
+    out.show(&json!({ "lines": all }), |_| {
+        let line = |l: &Value| {
+            if l.is_string() {
+                l.as_str().unwrap_or_default().to_owned()
+            } else {
+                format!("{}  {}", text(l, "at"), text(l, "text"))
+            }
+        };
+        all.iter().map(line).collect::<Vec<_>>().join("\n")
+    });
+    Ok(())
+}
+
+fn one_line(job: &Value) -> String {
+    format!("{} {} ({})", text(job, "id"), text(job, "place"), text(job, "status"))
+}
+
+/// A job as lines of name and value, then its steps, error and result.
+fn describe(job: &Value) -> String {
+    let mut lines = Vec::new();
+    for name in [
+        "id",
+        "kind",
+        "tenant",
+        "place",
+        "status",
+        "run_at",
+        "attempt",
+        "max_attempts",
+        "created_at",
+        "started_at",
+        "finished_at",
+    ] {
+        let value = text(job, name);
+        if !value.is_empty() {
+            lines.push(format!("{name:<13}{value}"));
+        }
+    }
+    if !text(job, "progress.percent").is_empty() {
+        lines.push(format!("{:<13}{} % {}", "progress", text(job, "progress.percent"), text(job, "progress.text")));
+    }
+    let mut steps = Table::new(&["step", "effect", "begun", "done"], "");
+    for step in job.get("steps").and_then(Value::as_array).into_iter().flatten() {
+        let done = [text(step, "done_at"), text(step, "done")].into_iter().find(|t| !t.is_empty()).unwrap_or_default();
+        steps.row([text(step, "name"), text(step, "effect"), text(step, "begun_at"), done]);
+    }
+    let steps = steps.to_string();
+    if !steps.is_empty() {
+        lines.push(steps);
+    }
+    if !text(job, "error.code").is_empty() {
+        lines.push(format!("{:<13}{}: {}", "error", text(job, "error.code"), text(job, "error.message")));
+    }
+    if let Some(result) = job.get("result").filter(|r| !r.is_null()) {
+        lines.push(format!("{:<13}{result:#}", "result"));
+    }
+    lines.join("\n")
+}
+
+fn explanation(answer: &Value) -> String {
+    let known =
+        ["explanation", "summary", "text", "reason"].into_iter().map(|name| text(answer, name)).find(|t| !t.is_empty());
+    known.unwrap_or_else(|| format!("{answer:#}"))
+}

@@ -1,0 +1,64 @@
+//! `jobs`: lists jobs, page by page.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::client::{Client, query};
+use super::out::text;
+use super::{Failure, Global, Out, Table};
+
+/// List jobs.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  leasehold jobs --tenant t-001\n  leasehold jobs --place dead --json")]
+pub(crate) struct Jobs {
+    /// Of this tenant
+    #[arg(long, value_name = "ID")]
+    tenant: Option<String>,
+    /// Of this kind
+    #[arg(long, value_name = "KIND")]
+    kind: Option<String>,
+    /// In this place: scheduled, blocked, ready, running, waiting, succeeded, cancelled, dead, unknown
+    #[arg(long, value_name = "PLACE")]
+    place: Option<String>,
+    /// In this queue
+    #[arg(long, value_name = "QUEUE")]
+    queue: Option<String>,
+    /// How many at the most
+    #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    limit: u64,
+}
+
+impl Jobs {
+    pub(crate) async fn run(self, global: &Global, out: &Out) -> Result<(), Failure> {
+        let client = Client::new(global)?;
+        let (mut jobs, mut cursor) = (Vec::new(), None);
+        loop {
+            let left = self.limit - jobs.len() as u64;
+            let page = client.get(&format!("/v1/jobs{}", self.query(left.min(200), cursor))).await?;
+            jobs.extend(page.get("jobs").and_then(Value::as_array).cloned().unwrap_or_default());
+            cursor = ["next", "next_cursor", "cursor"].into_iter().map(|n| text(&page, n)).find(|c| !c.is_empty());
+            if cursor.is_none() || jobs.len() as u64 >= self.limit {
+                break;
+            }
+        }
+        out.show(&json!({ "jobs": jobs, "next": cursor }), |_| {
+            let mut table = Table::new(&["id", "kind", "tenant", "place", "status", "run_at", "attempt"], "no jobs");
+            for job in &jobs {
+                table.row(["id", "kind", "tenant", "place", "status", "run_at", "attempt"].map(|name| text(job, name)));
+            }
+            table
+        });
+        Ok(())
+    }
+
+    fn query(&self, limit: u64, cursor: Option<String>) -> String {
+        query([
+            ("tenant", self.tenant.clone()),
+            ("kind", self.kind.clone()),
+            ("place", self.place.clone()),
+            ("queue", self.queue.clone()),
+            ("limit", Some(limit.to_string())),
+            ("cursor", cursor),
+        ])
+    }
+}

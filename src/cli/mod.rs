@@ -1,0 +1,183 @@
+//! The command line: one file per noun. Guards the exit status that scripts hold on to: 0 done, 1 failed, 2 usage,
+//! 3 refused by a rule.
+//!
+//! The servers (`up`, `api`, `worker`, `upkeep`) and `doctor` open the store; every other command speaks HTTP to a
+//! running API, so that it obeys the same keys and rules as any caller.
+
+pub(crate) mod client;
+mod config;
+mod doctor;
+mod enqueue;
+mod failure;
+mod job;
+mod jobs;
+mod key;
+mod openapi;
+pub(crate) mod out;
+pub mod problem;
+mod queue;
+mod serve;
+mod tenant;
+pub(crate) mod time;
+mod watch;
+mod webhook;
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use failure::Failure;
+pub(crate) use out::{Out, Table};
+
+/// Durable operations for leased environments.
+#[derive(Debug, Parser)]
+#[command(name = "leasehold", version, about, max_term_width = 110, after_help = EXAMPLES)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  leasehold up                                  API, worker and upkeep, with a private Redis in ./data
+  leasehold tenant set t-001 --file t-001.json
+  leasehold enqueue data_center_backup --tenant t-001 --user u1 --role it_ops \\
+      --args '{\"data_center\":\"dc-1\",\"name\":\"before the audit\"}' --wait
+  leasehold job watch ID
+  leasehold doctor
+
+Exit status: 0 done, 1 failed, 2 usage, 3 refused by a rule.
+Environment: LEASEHOLD_URL, LEASEHOLD_KEY, LEASEHOLD_CONFIG, LEASEHOLD_DATA, and LEASEHOLD__SECTION__KEY for every
+key of the configuration (`leasehold config show`).";
+
+/// What every command takes.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Configuration file, laid over the built-in reference
+    #[arg(long, global = true, env = "LEASEHOLD_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Data folder (default: store.data_dir, ./data)
+    #[arg(long = "data", global = true, env = "LEASEHOLD_DATA", value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Address of the API for client commands (default: http://127.0.0.1:7420)
+    #[arg(long, global = true, env = "LEASEHOLD_URL", value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// Form of log lines: auto, human or json
+    #[arg(long, global = true, value_name = "FORM", value_parser = ["auto", "human", "json"])]
+    pub(crate) log_format: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run API, worker and upkeep in one process, with a private Redis unless --redis is given
+    Up(serve::Up),
+    /// Run the API and the webhook sender
+    Api(serve::Api),
+    /// Run a worker
+    Worker(serve::Worker),
+    /// Run upkeep (promote, rescue, prune) and the webhook sender
+    Upkeep(serve::Upkeep),
+    /// A scripted day of real jobs on a sandbox estate, then a summary
+    Demo(serve::Demo),
+    /// Ask for a job
+    Enqueue(enqueue::Enqueue),
+    /// Look at one job or change it
+    #[command(subcommand)]
+    Job(job::Job),
+    /// List jobs
+    Jobs(jobs::Jobs),
+    /// List, pause and resume queues
+    #[command(subcommand)]
+    Queue(queue::Queue),
+    /// List, show and write tenants
+    #[command(subcommand)]
+    Tenant(tenant::Tenant),
+    /// Create, list and revoke API keys
+    #[command(subcommand)]
+    Key(key::Key),
+    /// List, add and remove webhook endpoints; look at deliveries and replay them
+    #[command(subcommand)]
+    Webhook(webhook::Webhook),
+    /// What is wrong with this set-up: Redis, data folder, targets, tools, webhooks, workers
+    Doctor(doctor::Doctor),
+    /// Show or check the configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Print the OpenAPI 3.1 description of the API
+    Openapi(openapi::Openapi),
+}
+
+/// Runs the command of the process' arguments.
+#[must_use]
+pub fn main() -> ExitCode {
+    // The first provider wins; a second call would only say that there is one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    run(std::env::args_os())
+}
+
+fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // clap's own status: 0 for --help and --version, 2 for a wrong command line.
+            let status = u8::try_from(error.exit_code()).unwrap_or(2);
+            let _ = error.print();
+            return ExitCode::from(status);
+        }
+    };
+    let out = Out::new(cli.global.json);
+    match dispatch(&cli.global, &out, cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.report(&out);
+            ExitCode::from(failure.status())
+        }
+    }
+}
+
+fn dispatch(global: &Global, out: &Out, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Up(args) => serve::on_all_cores(args.run(global)),
+        Command::Api(args) => serve::on_all_cores(args.run(global)),
+        Command::Worker(args) => serve::on_all_cores(args.run(global)),
+        Command::Upkeep(args) => serve::on_all_cores(args.run(global)),
+        Command::Demo(args) => serve::on_all_cores(args.run(global, out)),
+        Command::Enqueue(args) => on_one_core(args.run(global, out)),
+        Command::Job(args) => on_one_core(args.run(global, out)),
+        Command::Jobs(args) => on_one_core(args.run(global, out)),
+        Command::Queue(args) => on_one_core(args.run(global, out)),
+        Command::Tenant(args) => on_one_core(args.run(global, out)),
+        Command::Key(args) => on_one_core(args.run(global, out)),
+        Command::Webhook(args) => on_one_core(args.run(global, out)),
+        Command::Doctor(args) => on_one_core(args.run(global, out)),
+        Command::Config(args) => args.run(global, out),
+        Command::Openapi(args) => {
+            args.run(out);
+            Ok(())
+        }
+    }
+}
+
+/// Runs a client command, which only waits for answers.
+fn on_one_core(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::failed("runtime", format!("no runtime: {error}")))?.block_on(work)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,152 @@
+//! Follows a job's events until its end. The stream is only the fast way: whenever it breaks off, the job itself is
+//! asked, and the stream is taken up again behind the last event.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::client::Client;
+use super::enqueue::job_path;
+use super::out::text;
+use super::{Failure, Out};
+
+/// Follows the job and shows each event; returns the job at its end.
+pub(crate) async fn until_final(client: &Client, id: &str, out: &Out) -> Result<Value, Failure> {
+    let mut after: Option<String> = None;
+    loop {
+        let mut stream = client.events(&format!("{}/events", job_path(id)), after.as_deref()).await?;
+        let mut frames = Frames::default();
+        while let Ok(Some(chunk)) = stream.chunk().await {
+            let mut ended = false;
+            for frame in frames.push(&chunk) {
+                after = frame.id.clone().or(after);
+                show(&frame, out);
+                ended |=
+                    ["succeeded", "cancelled", "dead", "unknown"].contains(&text(&frame.value(), "place").as_str());
+            }
+            if ended {
+                break;
+            }
+        }
+        let job = client.get(&job_path(id)).await?;
+        if is_over(&job) {
+            return Ok(job);
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Whether a job will not go on by itself.
+pub(crate) fn is_over(job: &Value) -> bool {
+    ["succeeded", "cancelled", "dead", "unknown"].contains(&text(job, "place").as_str())
+}
+
+/// Success for a job that succeeded, else the status of a failure whose text was shown already.
+pub(crate) fn verdict(job: &Value) -> Result<(), Failure> {
+    if text(job, "place") == "succeeded" { Ok(()) } else { Err(Failure::Shown) }
+}
+
+/// The last lines about a job.
+pub(crate) fn ending(job: &Value) -> String {
+    let mut lines = format!("{} {} ({})", text(job, "id"), text(job, "place"), text(job, "status"));
+    let error = text(job, "error.message");
+    if !error.is_empty() {
+        lines.push_str(&format!("\n{}: {error}", text(job, "error.code")));
+    }
+    if let Some(result) = job.get("result").filter(|r| !r.is_null()) {
+        lines.push_str(&format!("\n{result:#}"));
+    }
+    lines
+}
+
+fn show(frame: &Frame, out: &Out) {
+    let value = frame.value();
+    if value.is_null() {
+        return;
+    }
+    if out.is_json() {
+        return out.aside(value);
+    }
+    let word = match text(&value, "type") {
+        word if word.is_empty() => frame.event.clone().unwrap_or_default(),
+        word => word,
+    };
+    let at = [text(&value, "at"), text(&value, "timestamp")].into_iter().find(|t| !t.is_empty()).unwrap_or_default();
+    let progress = match value.get("progress").unwrap_or(&value) {
+        p if text(p, "percent").is_empty() => String::new(),
+        p => format!(" {:>3} % {}", text(p, "percent"), text(p, "text")),
+    };
+    let note = match value.get("note") {
+        None | Some(Value::Null) => String::new(),
+        Some(_) => format!(" {}", text(&value, "note")),
+    };
+    out.line(
+        format!("{at}  {:<10} {:<9}{progress}{note}", word.trim_start_matches("job."), text(&value, "place"))
+            .trim_end(),
+    );
+}
+
+/// One event of a stream.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+struct Frame {
+    id: Option<String>,
+    event: Option<String>,
+    body: String,
+}
+
+impl Frame {
+    fn value(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or(Value::Null)
+    }
+}
+
+/// Cuts a `text/event-stream` into events, wherever the network cut it.
+#[derive(Debug, Default)]
+struct Frames {
+    rest: Vec<u8>,
+    open: Frame,
+}
+
+impl Frames {
+    fn push(&mut self, chunk: &[u8]) -> Vec<Frame> {
+        self.rest.extend_from_slice(chunk);
+        let mut done = Vec::new();
+        while let Some(end) = self.rest.iter().position(|b| *b == b'\n') {
+            let line: Vec<u8> = self.rest.drain(..=end).collect();
+            let line = String::from_utf8_lossy(&line);
+            let line = line.trim_end_matches(['\n', '\r']);
+            let (field, value) = line.split_once(':').unwrap_or((line, ""));
+            let value = value.strip_prefix(' ').unwrap_or(value);
+            match field {
+                "" if line.is_empty() => {
+                    let frame = std::mem::take(&mut self.open);
+                    done.extend(Some(frame).filter(|frame| *frame != Frame::default()));
+                }
+                "id" => self.open.id = Some(value.to_owned()),
+                "event" => self.open.event = Some(value.to_owned()),
+                "data" if self.open.body.is_empty() => self.open.body = value.to_owned(),
+                "data" => self.open.body.push_str(&format!("\n{value}")),
+                _ => {}
+            }
+        }
+        done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_is_cut_into_events_wherever_the_network_cut_it() {
+        let stream = b": ping\n\nid: 4\nevent: progress\ndata: {\"percent\":\ndata: 5}\r\n\r\nid: 5\ndata: x\n\n";
+        for cut in 0..stream.len() {
+            let mut frames = Frames::default();
+            let mut all = frames.push(&stream[..cut]);
+            all.extend(frames.push(&stream[cut..]));
+            assert_eq!(all.len(), 2, "cut at {cut}");
+            assert_eq!(all[0].value(), serde_json::json!({"percent": 5}));
+            assert_eq!((all[1].id.as_deref(), all[1].body.as_str()), (Some("5"), "x"));
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! The parts of the program that one process runs, started in order and stopped in the reverse one.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use leasehold_engine::Store;
+use leasehold_engine::upkeep::{Retention, Upkeep, UpkeepOptions};
+use leasehold_engine::worker::{Runner, Worker, WorkerOptions};
+use leasehold_jobs::catalogue::Limits;
+use leasehold_jobs::{Catalogue, Services, ServicesOptions};
+use leasehold_targets::Secrets;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::boot::{Opened, open_store};
+use super::data_folder::DataFolder;
+use super::error::BootError;
+use super::signals::Signals;
+use super::{admin_key, sender};
+use crate::api::serve::serve;
+use crate::api::state::ApiState;
+use crate::config::Config;
+use crate::meters::Meters;
+use crate::webhooks::dispatcher::DispatcherHandle;
+
+/// What a process runs.
+#[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each part is there or not, and all combinations are good")]
+pub struct Parts {
+    /// The API.
+    pub api: bool,
+    /// A worker.
+    pub worker: bool,
+    /// Promote, rescue, prune.
+    pub upkeep: bool,
+    /// The webhook sender.
+    pub webhooks: bool,
+    /// The data folder, and a private Redis unless one is named.
+    pub folder: bool,
+}
+
+impl Parts {
+    fn names(self) -> String {
+        let names = [(self.api, "api"), (self.worker, "worker"), (self.upkeep, "upkeep"), (self.webhooks, "webhooks")];
+        names.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// How a process runs its parts.
+#[derive(Debug, Clone)]
+pub struct ServiceOptions {
+    /// The command, for whoever finds the data folder in use.
+    pub command: &'static str,
+    /// What to run.
+    pub parts: Parts,
+    /// Go on with a Redis that would lose jobs.
+    pub accept_data_loss: bool,
+    /// The worker's name; made of chance when left out.
+    pub worker_name: Option<String>,
+}
+
+/// Running parts.
+pub struct Service {
+    config: Arc<Config>,
+    parts: Parts,
+    opened: Opened,
+    folder: Option<DataFolder>,
+    address: Option<SocketAddr>,
+    stop: CancellationToken,
+    api: Option<JoinHandle<anyhow::Result<()>>>,
+    webhooks: Option<DispatcherHandle>,
+    upkeep: Option<Upkeep>,
+    worker: Option<Worker>,
+}
+
+impl Service {
+    /// Starts everything; on return it is ready.
+    ///
+    /// # Errors
+    /// [`BootError`]; what was started is stopped again.
+    pub async fn start(config: Config, options: ServiceOptions) -> Result<Self, BootError> {
+        let parts = options.parts;
+        let mut folder =
+            if parts.folder { Some(DataFolder::occupy(&config.store.data_dir, options.command)?) } else { None };
+        let listener = if parts.api { Some(listen(config.server.listen).await?) } else { None };
+        let address = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        let opened = open_store(&config, folder.as_ref(), options.accept_data_loss).await?;
+        if let (Some(folder), Some(address)) = (&mut folder, address) {
+            let noted = folder.record(options.command, Some(&format!("http://{address}")));
+            noted.map_err(|source| BootError::DataFolder { folder: folder.path().to_owned(), source })?;
+        }
+        let (stop, config) = (CancellationToken::new(), Arc::new(config));
+        let mut service = Self {
+            config,
+            parts,
+            opened,
+            folder,
+            address,
+            stop,
+            api: None,
+            webhooks: None,
+            upkeep: None,
+            worker: None,
+        };
+        match service.start_parts(listener, &options).await {
+            Ok(()) => Ok(service),
+            Err(error) => {
+                service.stop(Duration::ZERO).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn start_parts(&mut self, listener: Option<TcpListener>, options: &ServiceOptions) -> Result<(), BootError> {
+        let (config, store) = (self.config.clone(), self.opened.store.clone());
+        let meters = Arc::new(Meters::default());
+        let catalogue = Arc::new(catalogue(&config, &store)?);
+        let url_rules = sender::url_rules(&config, self.address)?;
+        if let Some(folder) = &self.folder {
+            if admin_key::ensure(&store, folder.path()).await? {
+                tracing::info!(file = %folder.path().join(super::ADMIN_KEY_FILE).display(), "the admin key was made");
+            }
+        }
+        if self.parts.webhooks {
+            self.webhooks = Some(sender::dispatcher(&config, &store, url_rules.clone(), self.address)?.start());
+        }
+        if self.parts.upkeep {
+            self.upkeep = Some(Upkeep::start(&store, upkeep_options(&config)));
+        }
+        if self.parts.worker {
+            let worker = worker_options(&config, &catalogue, options.worker_name.clone(), meters.clone());
+            let runner: Arc<dyn Runner> = catalogue.clone();
+            let failed = |source| BootError::Store { url: "a connection of the worker's own".to_owned(), source };
+            self.worker = Some(Worker::start(&store, runner, worker).await.map_err(failed)?);
+        }
+        if let Some(listener) = listener {
+            let state = ApiState::new(store, catalogue, config, meters, url_rules);
+            self.api = Some(tokio::spawn(serve(state, listener, self.stop.clone())));
+        }
+        Ok(())
+    }
+
+    /// Where the API listens.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// The data folder, if this process holds it.
+    #[must_use]
+    pub fn folder(&self) -> Option<&Path> {
+        self.folder.as_ref().map(DataFolder::path)
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.opened.store
+    }
+
+    /// One line for people and for whoever waits for it.
+    #[must_use]
+    pub fn ready_line(&self) -> String {
+        let place = self.address.map(|address| format!(" on http://{address}")).unwrap_or_default();
+        let folder = self.folder().map(|folder| format!("; data in {}", folder.display())).unwrap_or_default();
+        format!("leasehold {} ready{place} ({}{folder})", env!("CARGO_PKG_VERSION"), self.parts.names())
+    }
+
+    /// Runs until a signal comes; then drains, or aborts on a second one. Everything is stopped on return.
+    pub async fn run(mut self, signals: &Signals) {
+        signals.next().await;
+        let patience = Duration::from_secs(self.config.worker.drain_timeout_seconds);
+        self.stop.cancel();
+        if let Some(mut worker) = self.worker.take() {
+            let running = worker.running();
+            tracing::info!(
+                running,
+                "stopping: waiting for {running} running job{}, at most {} s; a second signal hands them back at once",
+                if running == 1 { "" } else { "s" },
+                patience.as_secs()
+            );
+            let drained = tokio::select! {
+                () = worker.drain(patience) => true,
+                () = signals.next() => false,
+            };
+            if !drained {
+                tracing::warn!(running = worker.running(), "a second signal: handing the running jobs back");
+                worker.abort().await;
+                worker.drain(Duration::ZERO).await;
+            }
+        } else {
+            tracing::info!("stopping");
+        }
+        self.stop(Duration::ZERO).await;
+        tracing::info!("stopped");
+    }
+
+    /// Stops everything: what runs may take `patience`, then it is handed back.
+    pub async fn stop(mut self, patience: Duration) {
+        self.stop.cancel();
+        if let Some(mut worker) = self.worker.take() {
+            worker.drain(patience).await;
+        }
+        if let Some(api) = self.api.take() {
+            let _ = api.await;
+        }
+        if let Some(webhooks) = self.webhooks.take() {
+            webhooks.stop().await;
+        }
+        if let Some(mut upkeep) = self.upkeep.take() {
+            upkeep.stop().await;
+        }
+        self.opened.close().await;
+        drop(self.folder);
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, BootError> {
+    TcpListener::bind(address).await.map_err(|source| match source.kind() {
+        std::io::ErrorKind::AddrInUse => BootError::AddressInUse { address: address.to_string() },
+        _ => BootError::Listen { address: address.to_string(), source },
+    })
+}
+
+/// The kinds and what they reach.
+///
+/// # Errors
+/// A target of the configuration cannot be opened.
+pub(crate) fn catalogue(config: &Config, store: &Store) -> Result<Catalogue, BootError> {
+    let failed = |what: &str, error: &dyn std::error::Error| {
+        let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+        BootError::Other(format!("{what}: {error}{cause}"))
+    };
+    let folder = std::path::absolute(&config.store.data_dir).map_err(|e| failed("the data folder", &e))?;
+    let in_folder = |path: &Path| folder.join(path);
+    let backups = match config.targets.backups.strip_prefix("file:") {
+        Some(path) => format!("file:{}", in_folder(Path::new(path)).display()),
+        None => config.targets.backups.clone(),
+    };
+    let options = ServicesOptions {
+        backups,
+        notices: format!("file:{}", in_folder(&config.targets.mailbox_dir).display()),
+        secrets: Secrets::new(config.secret_values()),
+        scratch: in_folder(Path::new("scratch")),
+        max_live: config.limits.max_waiting_jobs,
+    };
+    let services = Services::open(store.clone(), Arc::new(config.rules.clone()), options);
+    let services = services.map_err(|error| failed("the targets of the configuration", &error))?;
+    let limits = Limits {
+        idempotency_ttl: Duration::from_secs(config.retention.idempotency_seconds),
+        max_labels: config.limits.max_labels,
+        max_labels_bytes: config.limits.max_labels_bytes,
+    };
+    Ok(Catalogue::new(Arc::new(services), limits))
+}
+
+fn upkeep_options(config: &Config) -> UpkeepOptions {
+    let kept = |keep: &crate::config::Keep| Retention { max_age_ms: keep.seconds * 1000, max_count: keep.count };
+    UpkeepOptions {
+        promote_ms: config.upkeep.promote_ms,
+        rescue_ms: config.upkeep.rescue_ms,
+        prune_ms: config.upkeep.prune_ms,
+        succeeded: kept(&config.retention.succeeded),
+        cancelled: kept(&config.retention.cancelled),
+        dead: kept(&config.retention.dead),
+    }
+}
+
+fn worker_options(config: &Config, catalogue: &Catalogue, name: Option<String>, meters: Arc<Meters>) -> WorkerOptions {
+    let defaults = WorkerOptions::default();
+    let all = config.worker.queues.is_empty();
+    WorkerOptions {
+        name: name.unwrap_or(defaults.name),
+        queues: if all { catalogue.queues() } else { config.worker.queues.clone() },
+        slots: config.worker.slots,
+        lease_ms: config.worker.lease_ms,
+        renew_ms: config.worker.renew_ms,
+        poll_ms: config.worker.poll_ms,
+        max_result_bytes: config.limits.max_result_bytes,
+        observer: Some(meters),
+        ..WorkerOptions::default()
+    }
+}
