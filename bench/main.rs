@@ -104,6 +104,7 @@ async fn run_round(arguments: &Arguments, peer: Option<&BullMq>, figures: &mut F
     figures.bare.drain.push(bare::drain(&server, jobs).await?.per_second());
 
     let server = Server::start(fsync).await?;
+    ours::fill(&server, 0, None).await?; // the scripts are no job's bytes
     let before = server.used_memory().await?;
     figures.ours.fill.push(ours::fill(&server, jobs, None).await.context("our bulk enqueue")?.per_second());
     figures.memory.push((server.used_memory().await? - before) / jobs as f64);
