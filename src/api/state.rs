@@ -38,7 +38,7 @@ pub struct ApiState {
 
 struct Shared {
     store: Store,
-    catalogue: Catalogue,
+    catalogue: Arc<Catalogue>,
     config: Arc<Config>,
     meters: Arc<Meters>,
     url_rules: UrlRules,
@@ -53,7 +53,7 @@ impl ApiState {
     #[must_use]
     pub fn new(
         store: Store,
-        catalogue: Catalogue,
+        catalogue: Arc<Catalogue>,
         config: Arc<Config>,
         meters: Arc<Meters>,
         url_rules: UrlRules,

@@ -1,0 +1,85 @@
+//! The OpenAPI document agrees with the routes, and the pages load nothing from elsewhere.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::stand::Stand;
+
+#[tokio::test]
+async fn the_document_is_openapi_3_1_and_lists_exactly_the_routes() {
+    let stand = Stand::new().await;
+    let api = stand.ask("GET", "/openapi.json").send().await.expect(200).json;
+    assert_eq!(api["openapi"], "3.1.0");
+    assert_eq!(api["security"], serde_json::json!([{"key": []}]));
+    let documented: BTreeSet<_> = api["paths"].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(documented, leasehold::api::routes::paths().into_iter().collect());
+    for (path, item) in api["paths"].as_object().unwrap() {
+        let allowed = stand.ask("BREW", path).send().await.expect(405).header("allow").to_owned();
+        let allowed: BTreeSet<_> = allowed.split(',').map(str::to_lowercase).filter(|m| m != "head").collect();
+        let documented: BTreeSet<_> = item.as_object().unwrap().keys().cloned().collect();
+        assert_eq!(documented, allowed, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn every_operation_is_named_once_and_says_what_else_may_come() {
+    let stand = Stand::new().await;
+    let api = stand.ask("GET", "/openapi.json").send().await.expect(200).json;
+    let mut names = BTreeSet::new();
+    for (path, item) in api["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let at = format!("{method} {path}");
+            assert!(names.insert(operation["operationId"].as_str().unwrap().to_owned()), "{at}");
+            assert!(!operation["summary"].as_str().unwrap().is_empty(), "{at}");
+            assert!(operation["responses"]["default"]["content"]["application/problem+json"].is_object(), "{at}");
+            let inside: BTreeSet<_> = path.split('{').skip(1).map(|p| p.split('}').next().unwrap()).collect();
+            let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+            let named: BTreeSet<_> = parameters.iter().filter(|p| p["in"] == "path").map(|p| p["name"].as_str().unwrap()).collect();
+            assert_eq!(inside, named, "{at}");
+            let open = operation["security"] == serde_json::json!([]);
+            assert_eq!(open, stand.ask(&method.to_uppercase(), path).send().await.status != 401, "{at}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_reference_leads_somewhere() {
+    let stand = Stand::new().await;
+    let api = stand.ask("GET", "/openapi.json").send().await.expect(200).json;
+    let mut references = Vec::new();
+    gather(&api, &mut references);
+    assert!(references.len() > 30);
+    for reference in references {
+        let pointer = reference.strip_prefix('#').unwrap();
+        assert!(api.pointer(pointer).is_some(), "{reference}");
+    }
+    for field in ["name", "formal", "lease_end", "environments"] {
+        assert!(api["components"]["schemas"]["Tenant"]["properties"][field].is_object(), "{field}");
+    }
+}
+
+fn gather(value: &Value, into: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            into.extend(fields.get("$ref").and_then(Value::as_str).map(str::to_owned));
+            fields.values().for_each(|inner| gather(inner, into));
+        }
+        Value::Array(values) => values.iter().for_each(|inner| gather(inner, into)),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn pages_run_their_own_script_alone_and_load_nothing_from_elsewhere() {
+    let stand = Stand::new().await;
+    for path in ["/docs", "/"] {
+        let page = stand.ask("GET", path).send().await.expect(200);
+        assert!(page.header("content-type").starts_with("text/html"));
+        let policy = page.header("content-security-policy");
+        assert!(policy.contains("default-src 'none'") && policy.contains("script-src 'sha256-"), "{policy}");
+        for elsewhere in ["http://", "https://", "src=", "@import", "url("] {
+            assert!(!page.text.contains(elsewhere), "{path} has {elsewhere}");
+        }
+    }
+}

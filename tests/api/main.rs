@@ -1,0 +1,13 @@
+//! The HTTP API against a real Redis, in process: every refusal, every route, whose things are whose.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
+
+mod documents;
+mod events;
+mod isolation;
+mod jobs;
+mod operations;
+mod refusals;
+mod served;
+mod stand;
+mod told;
