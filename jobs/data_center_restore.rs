@@ -251,6 +251,8 @@ impl DataCenterRestore {
         };
         match replace.await {
             Ok(checksum) => Ok(checksum),
+            // The worker stops or lost its lease: drivers keep the old content, and the next attempt overwrites anew.
+            Err(error) if ctx.cancelled().is_cancelled() => Err(error),
             Err(error) => Err(self.put_back(ctx, target, safety, error).await),
         }
     }

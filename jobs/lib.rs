@@ -21,13 +21,13 @@ pub use services::{Backup, Backups, Directory, OpenDatabase, Origin, Services, S
 
 use catalogue::{AnyKind, kind};
 
-/// Every kind that this program knows.
+/// Every kind that this program knows. Workers look into the queues in this order: somebody waits for a code.
 fn kinds() -> Vec<Box<dyn AnyKind>> {
     vec![
+        kind::<verification_code::VerificationCode>(),
         kind::<sql_update::SqlUpdate>(),
         kind::<data_center_backup::DataCenterBackup>(),
         kind::<data_center_restore::DataCenterRestore>(),
-        kind::<verification_code::VerificationCode>(),
         kind::<notification_send::NotificationSend>(),
     ]
 }

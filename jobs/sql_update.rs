@@ -86,12 +86,12 @@ impl Kind for SqlUpdate {
         if !executed && let Some(wait) = ctx.start_check(&tenant, &self.data_center).await? {
             return Ok(wait);
         }
-        let report = ctx.step(EXECUTE, Effect::Fenced, || self.execute(ctx, &*database)).await?;
-        let counts = Counts::of(&report);
-        ctx.note(json!({"detail": counts.detail()}));
-        ctx.step("notify", Effect::Idempotent, || self.tell(ctx, &tenant, &counts, backup.as_ref())).await?;
+        let executed = ctx.step(EXECUTE, Effect::Fenced, || self.execute(ctx, &*database)).await?;
+        ctx.note(json!({"detail": executed.counts.detail()}));
+        let tell = || self.tell(ctx, &tenant, &executed.counts, backup.as_ref());
+        ctx.step("notify", Effect::Idempotent, tell).await?;
         ctx.progress(100, "done");
-        Ok(Verdict::Done(result(&report, &counts, backup.as_ref())))
+        Ok(Verdict::Done(executed.result(backup.as_ref())))
     }
 }
 
@@ -117,7 +117,7 @@ impl SqlUpdate {
     }
 
     /// Runs what is not yet recorded in the target; the target's own markers keep a statement from running twice.
-    async fn execute(&self, ctx: &Ctx, database: &dyn Database) -> Result<ScriptReport, JobError> {
+    async fn execute(&self, ctx: &Ctx, database: &dyn Database) -> Result<Executed, JobError> {
         let script = Script::parse(database.dialect(), &self.script)
             .map_err(|error| JobError::permanent("script_unreadable", error.to_string()))?;
         let rules = &ctx.rules().sql;
@@ -130,7 +130,17 @@ impl SqlUpdate {
             told.progress(u8::try_from(35 + share).unwrap_or(95), format!("statement {} of {total}", outcome.index));
             told.log(line(outcome));
         });
-        let report = database.execute(&script, &options, observer, ctx.cancelled().clone()).await.map_err(failure)?;
+        let job = ctx.id().to_string();
+        let report = match database.execute(&script, &options, observer, ctx.cancelled().clone()).await {
+            Ok(report) => report,
+            Err(error) => {
+                let done = database.recorded(&job).await.map(|recorded| recorded.len());
+                let done = done.map_or_else(|_| "an unknown number".to_owned(), |done| done.to_string());
+                let mut error = failure(error);
+                error.text = format!("{}; {done} of {total} statements are recorded in the database", error.text);
+                return Err(error);
+            }
+        };
         if report.found > 0 {
             ctx.log(format!(
                 "{} statements were recorded by an earlier attempt and not repeated (SQL-15)",
@@ -143,7 +153,7 @@ impl SqlUpdate {
                 let text = format!("stopped after {done} of {total} statements");
                 Err(JobError::permanent("cancelled", text).with(Recovery::Cancelled))
             }
-            _ => Ok(report),
+            _ => Ok(Executed::of(&report)),
         }
     }
 
@@ -171,8 +181,16 @@ impl SqlUpdate {
     }
 }
 
+/// What became of the script, in a size that the journal and the result can hold.
+#[derive(Debug, Serialize, Deserialize)]
+struct Executed {
+    counts: Counts,
+    statements: Vec<Value>,
+    left_out: usize,
+}
+
 /// How many statements came to what.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Counts {
     total: usize,
     ok: usize,
@@ -205,22 +223,28 @@ impl Counts {
     }
 }
 
-/// The result that callers read.
-fn result(report: &ScriptReport, counts: &Counts, backup: Option<&Backup>) -> Value {
-    let (statements, left_out) = statements(report);
-    let mut result = json!({
-        "colour": counts.colour(),
-        "detail": counts.detail(),
-        "counts": counts,
-        "statements": statements,
-    });
-    if let Some(backup) = backup {
-        result["backup_id"] = json!(backup.id);
+impl Executed {
+    fn of(report: &ScriptReport) -> Self {
+        let (statements, left_out) = statements(report);
+        Self { counts: Counts::of(report), statements, left_out }
     }
-    if left_out > 0 {
-        result["statements_left_out"] = json!(left_out);
+
+    /// The result that callers read.
+    fn result(&self, backup: Option<&Backup>) -> Value {
+        let mut result = json!({
+            "colour": self.counts.colour(),
+            "detail": self.counts.detail(),
+            "counts": self.counts,
+            "statements": self.statements,
+        });
+        if let Some(backup) = backup {
+            result["backup_id"] = json!(backup.id);
+        }
+        if self.left_out > 0 {
+            result["statements_left_out"] = json!(self.left_out);
+        }
+        result
     }
-    result
 }
 
 /// The statements in order. Where they are too many for a result, good ones are left out: how many.
@@ -273,5 +297,42 @@ fn on_error(rule: OnErrorRule) -> OnError {
         OnErrorRule::Continue => OnError::Continue,
         OnErrorRule::Stop => OnError::Stop,
         OnErrorRule::Transaction => OnError::Transaction,
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use leasehold_targets::database::StatementError;
+
+    use super::*;
+
+    fn outcome(index: u32, ok: bool) -> StatementOutcome {
+        let error = (!ok).then(|| StatementError { code: "1".into(), text: "x".repeat(100), line: None });
+        let head = "SELECT something quite long".repeat(3);
+        StatementOutcome { index, line: index, ok, rows: Some(1), error, ms: 12, unknown: false, head }
+    }
+
+    #[test]
+    fn sql_12_a_result_of_twenty_thousand_statements_fits_and_keeps_every_failure() {
+        let statements: Vec<_> = (1..=20_000).map(|index| outcome(index, index % 100 != 0)).collect();
+        let report = ScriptReport { statements, total: 20_000, found: 0, stopped: None };
+        assert!(serde_json::to_vec(&report).unwrap().len() > 1 << 20, "as it is, it would not fit");
+        let executed = Executed::of(&report);
+        assert!(serde_json::to_vec(&executed).unwrap().len() < 1 << 20);
+        let result = executed.result(None);
+        let shown = result["statements"].as_array().unwrap();
+        assert_eq!(shown.iter().filter(|one| one["ok"] == false).count(), 200);
+        assert!(shown.is_sorted_by_key(|one| one["index"].as_u64()));
+        assert_eq!(shown.len() + executed.left_out, 20_000);
+        assert_eq!(result["counts"], json!({"total": 20_000, "ok": 19_800, "failed": 200, "unknown": 0, "not_run": 0}));
+    }
+
+    #[test]
+    fn sql_12_unknown_is_red_and_never_all_failed() {
+        let mut unknown = outcome(1, false);
+        (unknown.unknown, unknown.error) = (true, None);
+        let report = ScriptReport { statements: vec![unknown], total: 1, found: 0, stopped: None };
+        assert_eq!(Counts::of(&report).detail(), "red");
     }
 }

@@ -64,6 +64,7 @@ pub fn schema_of<T: schemars::JsonSchema>() -> Value {
 #[derive(Clone)]
 pub struct Catalogue {
     kinds: Arc<BTreeMap<&'static str, Box<dyn AnyKind>>>,
+    queues: Arc<[&'static str]>,
     services: Arc<Services>,
     limits: Limits,
 }
@@ -72,8 +73,15 @@ impl Catalogue {
     /// The catalogue of all kinds.
     #[must_use]
     pub fn new(services: Arc<Services>, limits: Limits) -> Self {
-        let kinds = crate::kinds().into_iter().map(|kind| (kind.name(), kind)).collect();
-        Self { kinds: Arc::new(kinds), services, limits }
+        let kinds = crate::kinds();
+        let mut queues: Vec<&'static str> = Vec::new();
+        for kind in &kinds {
+            if !queues.contains(&kind.queue()) {
+                queues.push(kind.queue());
+            }
+        }
+        let kinds = kinds.into_iter().map(|kind| (kind.name(), kind)).collect();
+        Self { kinds: Arc::new(kinds), queues: queues.into(), services, limits }
     }
 
     /// The kinds that a caller may ask for, by name.
@@ -88,11 +96,10 @@ impl Catalogue {
         self.kinds.keys().map(|name| (*name).to_owned()).collect()
     }
 
-    /// The queues that jobs of these kinds wait in.
+    /// The queues that jobs of these kinds wait in, in the order in which workers look: that of the list of kinds.
     #[must_use]
     pub fn queues(&self) -> Vec<String> {
-        let queues: std::collections::BTreeSet<_> = self.kinds.values().map(|kind| kind.queue()).collect();
-        queues.into_iter().map(str::to_owned).collect()
+        self.queues.iter().map(|queue| (*queue).to_owned()).collect()
     }
 
     /// Whether a kind belongs to the program itself and is never asked for (such as the sending of a notice).

@@ -129,13 +129,12 @@ impl Backups {
                 return Err(JobError::transient("target_corrupt", text));
             }
             let held = self.fetch(ctx, &file).await?;
-            db.verify(held.path(), Some(&facts.sha256)).await.map_err(failure)?;
-            db.checksum_of(held.path()).await.map_err(failure)
+            db.verify(held.path(), Some(&facts.sha256)).await.map_err(failure)
         };
         match read_back.await {
-            Ok(checksum) => {
+            Ok(_) => {
                 ctx.log(format!("copied {} bytes, read back, sha256 {}", facts.bytes, facts.sha256));
-                Ok(Copied { file, engine: facts.engine, bytes: facts.bytes, sha256: facts.sha256, checksum })
+                Ok(Copied { file, engine: facts.engine, bytes: facts.bytes, sha256: facts.sha256 })
             }
             Err(error) => {
                 self.discard(&file).await;
@@ -232,8 +231,6 @@ pub(crate) struct Copied {
     pub(crate) engine: String,
     pub(crate) bytes: u64,
     pub(crate) sha256: String,
-    /// Of the content that a restore of it would give.
-    pub(crate) checksum: String,
 }
 
 /// A file on this machine; a fetched copy is removed when this is dropped.

@@ -14,8 +14,8 @@ use crate::notification_send::NotificationSend;
 use crate::policy::messages::Channel;
 use crate::policy::{Notice, Role, Tenant};
 
-/// How long it is remembered that a notice was enqueued: longer than a dead job may be revived.
-const REMEMBERED: Duration = Duration::from_secs(31 * 86_400);
+/// How long it is remembered that a notice was enqueued: longer than a job goes on after the step that tells.
+const REMEMBERED: Duration = Duration::from_secs(7 * 86_400);
 
 /// A person who is told, with the addresses that are known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
