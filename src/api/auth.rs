@@ -109,9 +109,11 @@ impl Caller {
         self.check(permission)?;
         match &self.key.tenant {
             None => Ok(()),
-            Some(_) => Err(Problem::new(ErrorCode::Forbidden, "the API key is bound to one tenant, and this concerns all")
-                .rule("ENG-12")
-                .limit("a key for all tenants")),
+            Some(_) => {
+                Err(Problem::new(ErrorCode::Forbidden, "the API key is bound to one tenant, and this concerns all")
+                    .rule("ENG-12")
+                    .limit("a key for all tenants"))
+            }
         }
     }
 
@@ -156,7 +158,8 @@ impl FromRequestParts<ApiState> for Caller {
             .ok_or_else(|| refuse("the authorization is not `Bearer <key>`"))?;
         let hash = hash(token);
         let held = state.store().document(KEYS, &id_of(&hash)).await?;
-        let key = held.and_then(|d| serde_json::from_slice::<ApiKey>(&d.bytes).ok()).filter(|key| same(&key.hash, &hash));
+        let key =
+            held.and_then(|d| serde_json::from_slice::<ApiKey>(&d.bytes).ok()).filter(|key| same(&key.hash, &hash));
         let key = key.ok_or_else(|| refuse("the API key is not known, or it was revoked"))?;
         note_use(state, &key.id);
         Ok(Self { key })

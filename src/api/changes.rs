@@ -118,7 +118,9 @@ pub(super) async fn edit(
         Edited::Ok(_) => shown(&state, &caller, &id, StatusCode::OK).await,
         Edited::TooLate => Err(too_late()),
         Edited::Changed(now) => Err(changed(expected.unwrap_or(view.record.seq), now)),
-        Edited::NotScheduled(place) => Err(wrong_place(place, "only a job that has not begun can be edited").rule("SQL-17")),
+        Edited::NotScheduled(place) => {
+            Err(wrong_place(place, "only a job that has not begun can be edited").rule("SQL-17"))
+        }
         Edited::TicketRefused { why, tries_left } => Err(code_refused(why, tries_left).into()),
         Edited::Gone => Err(Problem::not_found("job", &id)),
     }
@@ -162,7 +164,9 @@ fn if_match(headers: &HeaderMap) -> Result<Option<u32>, Problem> {
         return Ok(None);
     }
     let seq = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).and_then(|t| t.parse().ok());
-    seq.map(Some).ok_or_else(|| Problem::new(ErrorCode::PreconditionFailed, "If-Match is not an ETag of this thing").field("If-Match"))
+    seq.map(Some).ok_or_else(|| {
+        Problem::new(ErrorCode::PreconditionFailed, "If-Match is not an ETag of this thing").field("If-Match")
+    })
 }
 
 pub(super) fn version_of(headers: &HeaderMap) -> Result<Option<u32>, Problem> {
@@ -192,7 +196,9 @@ pub(super) async fn cancel(
     match state.store().cancel(&view.record.id, &note, cutoff).await? {
         Cancelled::Now => shown(&state, &caller, &id, StatusCode::OK).await,
         Cancelled::Requested => shown(&state, &caller, &id, StatusCode::ACCEPTED).await,
-        Cancelled::TooLate(_) => Err(state.catalogue().too_late(&view, What::Cancel, state.store().now().await?).into()),
+        Cancelled::TooLate(_) => {
+            Err(state.catalogue().too_late(&view, What::Cancel, state.store().now().await?).into())
+        }
         Cancelled::Final(place) => Err(wrong_place(place, "it has ended")),
         Cancelled::Unknown => Err(wrong_place(Place::Unknown, "nobody knows whether its open step happened")
             .remedy("resolve it first: say whether it happened")),

@@ -25,7 +25,8 @@ static FRONT: LazyLock<Page> = LazyLock::new(|| Page::of(include_str!("pages/fro
 impl Page {
     fn of(html: &'static str) -> Self {
         let hash = |tag: &str| {
-            let inside = html.split(&format!("<{tag}>")).nth(1).and_then(|rest| rest.split(&format!("</{tag}>")).next());
+            let inside =
+                html.split(&format!("<{tag}>")).nth(1).and_then(|rest| rest.split(&format!("</{tag}>")).next());
             STANDARD.encode(Sha256::digest(inside.unwrap_or_default()))
         };
         let policy = format!(

@@ -3,7 +3,7 @@
 //! Guards that no answer leaves in another form: whatever is not 2xx is problem+json with the request's id, also what
 //! the router or an extractor refused by itself. Nothing of a request but method, route and id is logged.
 
-use std::time::Instant;
+use std::{panic::AssertUnwindSafe, time::Instant};
 
 use axum::{
     extract::{MatchedPath, Request, State},
@@ -11,6 +11,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use futures::FutureExt;
 use leasehold_jobs::policy::ErrorCode;
 use tracing::Instrument;
 
@@ -26,11 +27,16 @@ pub(super) async fn wrap(State(state): State<ApiState>, request: Request, next: 
     let span = tracing::debug_span!("request", id, %method, route);
     let began = Instant::now();
     let limit = std::time::Duration::from_secs(state.config().server.request_timeout_seconds);
-    let answered = tokio::time::timeout(limit, next.run(request).instrument(span.clone())).await;
-    let response = answered.unwrap_or_else(|_| {
-        let detail = format!("the request was not answered within {} s", limit.as_secs());
-        Problem::new(ErrorCode::RequestTimeout, detail).into_response()
-    });
+    // A handler that panics is answered like any other failure; the panic hook has logged where it was.
+    let run = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span.clone());
+    let response = match tokio::time::timeout(limit, run).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(_)) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        Err(_) => {
+            let detail = format!("the request was not answered within {} s", limit.as_secs());
+            Problem::new(ErrorCode::RequestTimeout, detail).into_response()
+        }
+    };
     let mut response = as_problem(response, &id);
     let status = response.status().as_u16();
     state.meters().answered(method.as_str(), &route, status);
@@ -44,7 +50,9 @@ pub(super) async fn wrap(State(state): State<ApiState>, request: Request, next: 
 
 /// The caller's id, if it is short and plain; else a new one.
 fn request_id(request: &Request) -> String {
-    let plain = |id: &&str| (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    let plain = |id: &&str| {
+        (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+    };
     let given = request.headers().get(REQUEST_ID).and_then(|v| v.to_str().ok()).filter(plain);
     given.map_or_else(|| format!("req_{:016x}", rand_u64()), str::to_owned)
 }

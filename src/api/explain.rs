@@ -134,10 +134,15 @@ fn of_place(view: &JobView) -> Vec<Reason> {
 
 fn scheduled(view: &JobView) -> Reason {
     let record = &view.record;
-    let failed = record.events.iter().rev().find(|e| matches!(e.word, EventWord::Retrying | EventWord::Edited | EventWord::Revived));
+    let failed = record
+        .events
+        .iter()
+        .rev()
+        .find(|e| matches!(e.word, EventWord::Retrying | EventWord::Edited | EventWord::Revived));
     let reason = match failed {
         Some(event) if event.word == EventWord::Retrying && record.attempt > 0 => {
-            let text = format!("attempt {} of {} failed; it is tried again later", record.attempt, record.retry.max_attempts);
+            let text =
+                format!("attempt {} of {} failed; it is tried again later", record.attempt, record.retry.max_attempts);
             Reason::new("retry_delay", text)
         }
         _ => Reason::new("planned_time", "its planned time has not come"),
@@ -149,7 +154,8 @@ fn scheduled(view: &JobView) -> Reason {
 fn of_maintenance(state: &ApiState, view: &JobView, now: UnixMs) -> Option<Reason> {
     let rules = state.rules();
     let at = instant(view.record.run_at.max(now));
-    let until = (view.record.kind == SQL_UPDATE).then(|| rules.sql.maintenance.blocked_until(rules.calendar(), at))??;
+    let until =
+        (view.record.kind == SQL_UPDATE).then(|| rules.sql.maintenance.blocked_until(rules.calendar(), at))??;
     let window = rules.sql.maintenance.window.map(|w| w.to_string()).unwrap_or_default();
     let text = format!("databases are maintained daily at {window} ({}); nothing starts then", rules.calendar().name());
     Some(Reason::new("maintenance_window", text).until(until.timestamp_millis()).about(window))
@@ -192,7 +198,9 @@ async fn of_queue(state: &ApiState, view: &JobView) -> Result<Vec<Reason>, Probl
     } else if view.record.place == Place::Ready && reasons.is_empty() {
         let (running, slots): (u64, u64) = serving.iter().fold((0, 0), |(r, s), w| (r + w.running, s + w.slots));
         reasons.push(match running >= slots {
-            true => Reason::new("workers_busy", format!("all {slots} slots of the queue's workers are taken")).about(queue),
+            true => {
+                Reason::new("workers_busy", format!("all {slots} slots of the queue's workers are taken")).about(queue)
+            }
             false => Reason::new("waiting_for_a_worker", "it is in line and will be taken in a moment").about(queue),
         });
     }

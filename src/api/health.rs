@@ -31,7 +31,9 @@ pub(super) async fn readyz(State(state): State<ApiState>) -> Result<Json<Health>
     let lossy = found.complaints.iter().find(|complaint| complaint.severity == Severity::DataLoss);
     match lossy {
         None => Ok(Json(Health { status: "ok" })),
-        Some(complaint) => Err(Problem::new(ErrorCode::StorageUnavailable, format!("{}: {}", complaint.code, complaint.text))
-            .remedy("see `leasehold doctor`")),
+        Some(complaint) => {
+            Err(Problem::new(ErrorCode::StorageUnavailable, format!("{}: {}", complaint.code, complaint.text))
+                .remedy("see `leasehold doctor`"))
+        }
     }
 }

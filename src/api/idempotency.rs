@@ -59,7 +59,8 @@ pub(super) async fn first_or(
     digest: [u8; 32],
     problem: Problem,
 ) -> Result<JobId, Problem> {
-    let settled = [ErrorCode::IdempotencyConflict, ErrorCode::StorageUnavailable].iter().any(|c| c.as_str() == problem.code());
+    let settled =
+        [ErrorCode::IdempotencyConflict, ErrorCode::StorageUnavailable].iter().any(|c| c.as_str() == problem.code());
     let Some(key) = key.filter(|_| !settled) else { return Err(problem) };
     let mut probe = NewJob::new(state.store().new_id(tenant), "probe", tenant, &b"{}"[..]);
     let ttl = std::time::Duration::from_millis(1);
@@ -92,7 +93,12 @@ mod tests {
     #[test]
     fn the_order_of_fields_does_not_matter_but_everything_else_does() {
         assert_eq!(of(r#"{"a":1,"b":{"c":[1,2],"d":null}}"#), of(r#"{"b":{"d":null,"c":[1,2]},"a":1}"#));
-        for other in [r#"{"a":1}"#, r#"{"a":2,"b":{"c":[1,2],"d":null}}"#, r#"{"a":1,"b":{"c":[2,1],"d":null}}"#, r#"{"a":"1","b":{"c":[1,2],"d":null}}"#] {
+        for other in [
+            r#"{"a":1}"#,
+            r#"{"a":2,"b":{"c":[1,2],"d":null}}"#,
+            r#"{"a":1,"b":{"c":[2,1],"d":null}}"#,
+            r#"{"a":"1","b":{"c":[1,2],"d":null}}"#,
+        ] {
             assert_ne!(of(r#"{"a":1,"b":{"c":[1,2],"d":null}}"#), of(other), "{other}");
         }
         assert_ne!(of(r#"["a","b"]"#), of(r#"["ab",""]"#));

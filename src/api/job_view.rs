@@ -177,7 +177,9 @@ pub(super) fn summary(state: &ApiState, view: &JobView, now: UnixMs) -> Job {
     let record = &view.record;
     let status = state.catalogue().status(view);
     let envelope = Envelope::read(&record.meta).ok();
-    let actor = envelope.as_ref().map(|e| ActorView { user_id: e.actor.user_id.clone(), roles: e.actor.roles.iter().map(word).collect() });
+    let actor = envelope
+        .as_ref()
+        .map(|e| ActorView { user_id: e.actor.user_id.clone(), roles: e.actor.roles.iter().map(word).collect() });
     let (labels, correlation_id) = envelope.map(|e| (e.labels, e.correlation_id)).unwrap_or_default();
     Job {
         id: record.id.to_string(),
@@ -194,9 +196,11 @@ pub(super) fn summary(state: &ApiState, view: &JobView, now: UnixMs) -> Job {
         progress: ProgressView { percent: view.progress.percent, text: view.progress.text.clone() },
         steps: None,
         result: None,
-        error: serde_json::from_slice(&record.error)
-            .ok()
-            .map(|e: ErrorDocument| ErrorView { code: e.code, message: e.message, retryable: e.retryable }),
+        error: serde_json::from_slice(&record.error).ok().map(|e: ErrorDocument| ErrorView {
+            code: e.code,
+            message: e.message,
+            retryable: e.retryable,
+        }),
         created_at: rfc3339(record.created_at),
         started_at: if_any(record.started_at),
         finished_at: if_any(record.finished_at),
@@ -265,10 +269,15 @@ fn word(value: &impl Serialize) -> String {
 /// Blots out values whose names say that they are secret.
 fn blotted(value: Value) -> Value {
     match value {
-        Value::Object(fields) => Value::Object(fields.into_iter().map(|(name, inner)| {
-            let shown = if is_secret(&name) { Value::String("…".to_owned()) } else { blotted(inner) };
-            (name, shown)
-        }).collect()),
+        Value::Object(fields) => Value::Object(
+            fields
+                .into_iter()
+                .map(|(name, inner)| {
+                    let shown = if is_secret(&name) { Value::String("…".to_owned()) } else { blotted(inner) };
+                    (name, shown)
+                })
+                .collect(),
+        ),
         Value::Array(values) => Value::Array(values.into_iter().map(blotted).collect()),
         other => other,
     }
@@ -287,7 +296,8 @@ mod tests {
 
     #[test]
     fn what_is_named_like_a_secret_is_blotted_out_at_any_depth() {
-        let shown = blotted(json!({"script": "SELECT 1", "db": [{"Password": "pw", "name": "x"}], "client_secret": {"a": 1}}));
+        let shown =
+            blotted(json!({"script": "SELECT 1", "db": [{"Password": "pw", "name": "x"}], "client_secret": {"a": 1}}));
         assert_eq!(shown, json!({"script": "SELECT 1", "db": [{"Password": "…", "name": "x"}], "client_secret": "…"}));
     }
 

@@ -175,7 +175,9 @@ pub(super) async fn enqueue(
     caller.check_tenant(&ask.tenant)?;
     let key = idempotency::key_of(&headers)?;
     let digest = idempotency::digest(&ask)?;
-    let missing = || Problem::new(ErrorCode::UnknownTenant, format!("there is no tenant `{}`", short(&ask.tenant))).field("tenant");
+    let missing = || {
+        Problem::new(ErrorCode::UnknownTenant, format!("there is no tenant `{}`", short(&ask.tenant))).field("tenant")
+    };
     let tenant = tenants::read(&state, &ask.tenant).await?.ok_or_else(missing)?;
     let tenant_id = tenant.id.clone();
     let first = |problem| idempotency::first_or(&state, &tenant_id, key.as_deref(), digest, problem);
@@ -223,7 +225,8 @@ async fn accept(
     if let Some(url) = &ask.callback_url {
         let endpoint = crate::webhooks::endpoint_url::EndpointUrl::parse(url, state.url_rules())
             .map_err(|refused| callback_refused(DirectoryError::Url(refused)))?;
-        submission.callback = Some(callback_meta(&crate::webhooks::endpoint::callback_id(&caller.key.id, &endpoint.to_string())));
+        submission.callback =
+            Some(callback_meta(&crate::webhooks::endpoint::callback_id(&caller.key.id, &endpoint.to_string())));
     }
     let mut admitted = state.catalogue().admit(&submission).await?;
     if let Some(idempotency) = &mut admitted.idempotency {
@@ -309,14 +312,19 @@ pub(super) fn page_limit(state: &ApiState, asked: Option<usize>) -> Result<usize
     let server = &state.config().server;
     match asked.unwrap_or(server.page_size) {
         limit if (1..=server.max_page_size).contains(&limit) => Ok(limit),
-        limit => Err(Problem::invalid("limit", format!("{limit} is out of range")).limit(format!("1 to {}", server.max_page_size))),
+        limit => Err(Problem::invalid("limit", format!("{limit} is out of range"))
+            .limit(format!("1 to {}", server.max_page_size))),
     }
 }
 
 /// Shows a job.
 #[utoipa::path(get, path = "/v1/jobs/{id}", tag = "jobs", params(("id" = String, Path)),
     responses((status = 200, body = Job, headers(("ETag" = String, description = "Its seq.")))))]
-pub(super) async fn show(State(state): State<ApiState>, caller: Caller, Path(id): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn show(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
     caller.check(Permission::ReadJobs)?;
     let view = caller.job(&state, &id).await?;
     let job = job_view::whole(&state, &view, state.store().now().await?);

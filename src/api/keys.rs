@@ -71,7 +71,12 @@ pub(super) struct KeyList {
 ///
 /// # Errors
 /// [`Problem`] when the store cannot be reached or there is no randomness.
-pub async fn create_key(store: &Store, name: &str, roles: Vec<KeyRole>, tenant: Option<String>) -> Result<FreshKey, Problem> {
+pub async fn create_key(
+    store: &Store,
+    name: &str,
+    roles: Vec<KeyRole>,
+    tenant: Option<String>,
+) -> Result<FreshKey, Problem> {
     let fresh = ApiKey::generate(name, roles, tenant, store.now().await?)?;
     let document = serde_json::to_vec(&fresh.stored).map_err(|e| Problem::new(ErrorCode::Internal, e.to_string()))?;
     store.put_document(KEYS, &fresh.stored.id, &document, Some(0)).await?;

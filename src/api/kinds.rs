@@ -34,7 +34,7 @@ pub(super) struct KindSchema {
 }
 
 /// Lists the kinds.
-#[utoipa::path(get, path = "/v1/kinds", tag = "jobs", responses((status = 200, body = KindList)))]
+#[utoipa::path(get, path = "/v1/kinds", tag = "kinds", responses((status = 200, body = KindList)))]
 pub(super) async fn list(State(state): State<ApiState>, caller: Caller) -> Result<Json<KindList>, Problem> {
     caller.check(Permission::ReadJobs)?;
     Ok(Json(KindList { kinds: state.catalogue().cards() }))

@@ -48,11 +48,17 @@ async fn of_workers(state: &ApiState, out: &mut String) -> Result<(), Problem> {
     let now = state.store().now().await?;
     head(out, "leasehold_workers", "gauge", "Workers that live.");
     let _ = writeln!(out, "leasehold_workers {}", workers.len());
-    let rows = workers.iter().map(|worker| (labels(&[("worker", &worker.name)]), WorkerDocument::of(worker), worker.alive_until));
+    let rows = workers
+        .iter()
+        .map(|worker| (labels(&[("worker", &worker.name)]), WorkerDocument::of(worker), worker.alive_until));
     let rows: Vec<_> = rows.collect();
     head(out, "leasehold_worker_heartbeat_left_seconds", "gauge", "For how long a worker still counts as alive.");
     for (labels, _, until) in &rows {
-        let _ = writeln!(out, "leasehold_worker_heartbeat_left_seconds{{{labels}}} {}", (until - now).max(0) as f64 / 1000.0);
+        let _ = writeln!(
+            out,
+            "leasehold_worker_heartbeat_left_seconds{{{labels}}} {}",
+            (until - now).max(0) as f64 / 1000.0
+        );
     }
     head(out, "leasehold_worker_slots", "gauge", "Jobs that a worker runs at a time.");
     for (labels, said, _) in &rows {
@@ -72,7 +78,11 @@ async fn of_store(state: &ApiState, out: &mut String) -> Result<(), Problem> {
         ("leasehold_webhook_backlog", "Webhook deliveries and outbox entries that wait.", backlog),
         ("leasehold_redis_used_memory_bytes", "Memory that Redis uses.", found.used_memory),
         ("leasehold_redis_max_memory_bytes", "Memory that Redis may use; 0 is no limit.", found.max_memory),
-        ("leasehold_redis_complaints", "What is wrong with Redis; see leasehold doctor.", found.complaints.len() as u64),
+        (
+            "leasehold_redis_complaints",
+            "What is wrong with Redis; see leasehold doctor.",
+            found.complaints.len() as u64,
+        ),
     ];
     for (name, text, value) in gauges {
         head(out, name, "gauge", text);

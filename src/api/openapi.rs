@@ -24,6 +24,7 @@ use super::{changes, docs, explain, health, jobs, keys, kinds, metrics, problem,
     components(schemas(problem::ProblemParts)),
     tags(
         (name = "jobs", description = "Operations that are asked for, followed and changed."),
+        (name = "kinds", description = "What may be asked for."),
         (name = "queues", description = "Where jobs wait."),
         (name = "tenants", description = "Who leases what."),
         (name = "webhooks", description = "Who is told of changes."),
@@ -68,7 +69,10 @@ fn finish(operation: &mut Value) {
 
 /// The codes, for the page and for those who make clients.
 fn problems() -> Value {
-    ErrorCode::ALL.iter().map(|code| json!({ "code": code.as_str(), "status": code.status(), "title": code.title() })).collect()
+    ErrorCode::ALL
+        .iter()
+        .map(|code| json!({ "code": code.as_str(), "status": code.status(), "title": code.title() }))
+        .collect()
 }
 
 /// Puts a JSON Schema among the components; its own definitions become components beside it.

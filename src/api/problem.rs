@@ -214,10 +214,11 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         tracing::warn!(code = error.code(), %error, "the store did not do what was asked");
         match &error {
-            StoreError::Unreachable(_) => {
-                Self::new(ErrorCode::StorageUnavailable, "the store cannot be reached; nothing is known to have changed")
-                    .remedy("send the same request again, with the same Idempotency-Key if it enqueues")
-            }
+            StoreError::Unreachable(_) => Self::new(
+                ErrorCode::StorageUnavailable,
+                "the store cannot be reached; nothing is known to have changed",
+            )
+            .remedy("send the same request again, with the same Idempotency-Key if it enqueues"),
             StoreError::Refused { source, .. } if source.code() == Some("OOM") => {
                 Self::new(ErrorCode::TooManyJobs, "the store's memory is full").rule("ENG-08")
             }

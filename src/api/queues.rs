@@ -8,7 +8,10 @@ use axum::{
     Json,
     extract::{Path, State},
 };
-use leasehold_engine::{Place, UnixMs};
+use leasehold_engine::{
+    Place, UnixMs,
+    store::{OldestWaiting, PlaceCount, WorkerSeen},
+};
 use leasehold_jobs::policy::{Permission, tenant::check_id};
 use serde::Serialize;
 use serde_json::Value;
@@ -74,16 +77,51 @@ pub(super) struct WorkerView {
 #[utoipa::path(get, path = "/v1/queues", tag = "queues", responses((status = 200, body = QueueList)))]
 pub(super) async fn list(State(state): State<ApiState>, caller: Caller) -> Result<Json<QueueList>, Problem> {
     caller.check_everywhere(Permission::ReadQueues)?;
-    let workers: Vec<WorkerView> = state.store().workers().await?.iter().map(worker).collect();
-    let names = names(&state).await?;
-    let mut queues = Vec::with_capacity(names.len());
-    for name in names {
-        queues.push(view(&state, name, &workers).await?);
-    }
-    Ok(Json(QueueList { queues, workers }))
+    let look = Look::at(&state).await?;
+    let queues = look.names.iter().map(|name| look.queue(name)).collect();
+    Ok(Json(QueueList { queues, workers: look.workers }))
 }
 
-fn worker(seen: &leasehold_engine::store::WorkerSeen) -> WorkerView {
+/// What the store says of all queues, read once for a list.
+struct Look {
+    names: BTreeSet<String>,
+    now: UnixMs,
+    paused: BTreeMap<String, String>,
+    counts: Vec<PlaceCount>,
+    oldest: Vec<OldestWaiting>,
+    workers: Vec<WorkerView>,
+}
+
+impl Look {
+    async fn at(state: &ApiState) -> Result<Self, Problem> {
+        let store = state.store();
+        let (paused, counts) = (store.paused().await?, store.counts().await?);
+        let mut names: BTreeSet<String> = state.catalogue().queues().into_iter().collect();
+        names.extend(counts.iter().map(|count| count.queue.clone()));
+        names.extend(paused.keys().filter(|name| *name != "*").cloned());
+        let oldest = store.oldest_waiting().await?;
+        let workers = store.workers().await?.iter().map(worker).collect();
+        Ok(Self { names, now: store.now().await?, paused, counts, oldest, workers })
+    }
+
+    fn queue(&self, name: &str) -> QueueView {
+        let why = self.paused.get(name).or_else(|| self.paused.get("*"));
+        let counts = self.counts.iter().filter(|count| count.queue == name && count.jobs > 0);
+        let jobs: Vec<_> = counts.map(|c| QueueCount { kind: c.kind.clone(), place: c.place, jobs: c.jobs }).collect();
+        let oldest = self.oldest.iter().find(|oldest| oldest.queue == name);
+        QueueView {
+            name: name.to_owned(),
+            paused: why.is_some(),
+            reason: why.and_then(|why| pause_reason(why)),
+            depth: jobs.iter().filter(|count| count.place == Place::Ready).map(|count| count.jobs).sum(),
+            oldest_waiting_ms: oldest.map(|oldest| (self.now - oldest.since).max(0)),
+            workers: self.workers.iter().filter(|worker| worker.queues.iter().any(|queue| queue == name)).count(),
+            jobs,
+        }
+    }
+}
+
+fn worker(seen: &WorkerSeen) -> WorkerView {
     let said = WorkerDocument::of(seen);
     WorkerView {
         name: seen.name.clone(),
@@ -92,31 +130,6 @@ fn worker(seen: &leasehold_engine::store::WorkerSeen) -> WorkerView {
         running: said.running,
         alive_until: rfc3339(seen.alive_until),
     }
-}
-
-async fn names(state: &ApiState) -> Result<BTreeSet<String>, Problem> {
-    let mut names: BTreeSet<String> = state.catalogue().queues().into_iter().collect();
-    names.extend(state.store().counts().await?.into_iter().map(|count| count.queue));
-    names.extend(state.store().paused().await?.into_keys().filter(|name| name != "*"));
-    Ok(names)
-}
-
-async fn view(state: &ApiState, name: String, workers: &[WorkerView]) -> Result<QueueView, Problem> {
-    let now: UnixMs = state.store().now().await?;
-    let paused: BTreeMap<String, String> = state.store().paused().await?;
-    let why = paused.get(&name).or_else(|| paused.get("*"));
-    let counts = state.store().counts().await?.into_iter().filter(|count| count.queue == name && count.jobs > 0);
-    let jobs: Vec<_> = counts.map(|c| QueueCount { kind: c.kind, place: c.place, jobs: c.jobs }).collect();
-    let oldest = state.store().oldest_waiting().await?.into_iter().find(|oldest| oldest.queue == name);
-    Ok(QueueView {
-        paused: why.is_some(),
-        reason: why.and_then(|why| pause_reason(why)),
-        depth: jobs.iter().filter(|count| count.place == Place::Ready).map(|count| count.jobs).sum(),
-        oldest_waiting_ms: oldest.map(|oldest| (now - oldest.since).max(0)),
-        workers: workers.iter().filter(|worker| worker.queues.contains(&name)).count(),
-        jobs,
-        name,
-    })
 }
 
 /// The reason in what [`pause`] kept.
@@ -163,6 +176,6 @@ pub(super) async fn resume(
 
 /// A queue that nobody knows is a slip; pausing it would do nothing and look as if it did.
 async fn check_name(state: &ApiState, name: &str) -> Result<(), Problem> {
-    let known = name == "*" || (check_id("name", name).is_ok() && names(state).await?.contains(name));
+    let known = name == "*" || (check_id("name", name).is_ok() && Look::at(state).await?.names.contains(name));
     if known { Ok(()) } else { Err(Problem::not_found("queue", name)) }
 }

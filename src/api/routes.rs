@@ -6,7 +6,9 @@ use axum::{
     routing::{MethodRouter, delete, get, post},
 };
 
-use super::{changes, docs, edge, explain, health, jobs, keys, kinds, metrics, queues, sse, state::ApiState, tenants, webhooks};
+use super::{
+    changes, docs, edge, explain, health, jobs, keys, kinds, metrics, queues, sse, state::ApiState, tenants, webhooks,
+};
 
 /// Path → what is there.
 #[rustfmt::skip]

@@ -60,8 +60,7 @@ pub async fn serve(state: ApiState, listener: TcpListener, stop: CancellationTok
     Ok(())
 }
 
-type Connection =
-    hyper::server::conn::http1::Connection<TokioIo<tokio::net::TcpStream>, TowerToHyperService<Router>>;
+type Connection = hyper::server::conn::http1::Connection<TokioIo<tokio::net::TcpStream>, TowerToHyperService<Router>>;
 
 fn connection(router: Router, stream: tokio::net::TcpStream) -> Connection {
     hyper::server::conn::http1::Builder::new()

@@ -14,7 +14,7 @@ use axum::{
     },
 };
 use futures::Stream;
-use leasehold_engine::{JobId, JobView, Place, model::EventWord, store::Change};
+use leasehold_engine::{JobId, JobView, Place, store::Change};
 use leasehold_jobs::policy::Permission;
 use serde::Deserialize;
 use serde_json::json;
@@ -22,6 +22,9 @@ use tokio::sync::broadcast;
 use utoipa::IntoParams;
 
 use super::{auth::Caller, extract::Query, job_view, problem::Problem, state::ApiState};
+
+/// Events that the engine drops at once when a history is full.
+const DROPPED: usize = 50;
 
 /// Where to go on.
 #[derive(Deserialize, IntoParams)]
@@ -36,7 +39,7 @@ pub(super) struct After {
 #[utoipa::path(get, path = "/v1/jobs/{id}/events", tag = "jobs",
     params(("id" = String, Path), After, ("Last-Event-ID" = Option<String>, Header, description = "The last seq that was seen.")),
     responses((status = 200, content_type = "text/event-stream", body = String,
-        description = "`event: job.<word>`, `id: <seq>`, `data: {type, seq, at, attempt, place, status, note?, progress?}`; `gap` where old events are no longer kept."),
+        description = "`event: job.<word>`, `id: <seq>`, `data: {type, seq, at, attempt, place, status, note?, progress?}`; `gap` where old events may be no longer kept."),
         (status = 204, description = "The job has ended, and everything was seen.")))]
 pub(super) async fn events(
     State(state): State<ApiState>,
@@ -123,16 +126,18 @@ impl Watch {
         let record = &view.record;
         let status = self.state.catalogue().status(view).id;
         let mut out = Vec::new();
-        let trimmed = record.events.first().is_some_and(|e| e.word != EventWord::Accepted && e.seq > self.last + 1);
+        // The engine keeps the acceptance and the newest events, and drops old ones fifty at a time; which numbers were
+        // progress, and so never kept, nobody knows. A gap that is told in vain only makes the reader look at the job.
+        let oldest_kept = record.events.get(1).map_or(0, |event| event.seq);
+        let trimmed = record.events.len() > DROPPED && oldest_kept as usize > DROPPED && oldest_kept > self.last + 1;
         if trimmed && !self.gap_told {
             self.gap_told = true;
-            out.push(Event::default().event("gap").data("{\"detail\":\"older events are no longer kept\"}"));
+            out.push(Event::default().event("gap").data("{\"detail\":\"older events may be no longer kept\"}"));
         }
         let seen = self.last;
         for event in record.events.iter().filter(|event| event.seq > seen) {
             let mut shown = json!(job_view::event(event));
-            let newest = event.seq == record.seq;
-            if newest {
+            if record.events.last() == Some(event) {
                 shown["place"] = json!(record.place);
                 shown["status"] = json!(status);
             }
@@ -169,7 +174,9 @@ impl Watch {
             };
             match hint {
                 Ok(Change::Jobs(ids)) if !ids.contains(&self.id) => {}
-                Ok(Change::Jobs(_) | Change::Reconnected) | Err(broadcast::error::RecvError::Lagged(_)) => return Next::Look,
+                Ok(Change::Jobs(_) | Change::Reconnected) | Err(broadcast::error::RecvError::Lagged(_)) => {
+                    return Next::Look;
+                }
                 Ok(_) => {}
                 Err(broadcast::error::RecvError::Closed) => return Next::End,
             }

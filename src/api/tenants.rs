@@ -135,14 +135,19 @@ pub(super) async fn list(State(state): State<ApiState>, caller: Caller) -> Resul
     caller.check(Permission::ReadTenants)?;
     let held = state.store().documents(TENANTS).await?;
     let mine = held.into_iter().filter(|(id, _)| caller.sees(id));
-    let read = mine.map(|(id, document)| Tenant::parse(&id, &document.bytes).map_err(|refusal| unreadable(&id, &refusal)));
+    let read =
+        mine.map(|(id, document)| Tenant::parse(&id, &document.bytes).map_err(|refusal| unreadable(&id, &refusal)));
     Ok(Json(TenantList { tenants: read.collect::<Result<_, _>>()? }))
 }
 
 /// Shows a tenant.
 #[utoipa::path(get, path = "/v1/tenants/{id}", tag = "tenants", params(("id" = String, Path)),
     responses((status = 200, body = TenantSchema, headers(("ETag" = String, description = "Its version.")))))]
-pub(super) async fn show(State(state): State<ApiState>, caller: Caller, Path(id): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn show(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
     caller.check(Permission::ReadTenants)?;
     caller.check_tenant(&id)?;
     let held = state.store().document(TENANTS, &id).await?.ok_or_else(|| Problem::not_found("tenant", &id))?;
@@ -175,11 +180,12 @@ pub(super) async fn write(
             tracing::info!(tenant = id, version, by = caller.key.id, "the tenant's document was written");
             Ok(with_version(if version == 1 { StatusCode::CREATED } else { StatusCode::OK }, version, tenant))
         }
-        Put::Conflict(version) => {
-            Err(Problem::new(ErrorCode::PreconditionFailed, format!("the tenant's document is at version {version} by now"))
-                .field("If-Match")
-                .remedy("read it again, and decide again"))
-        }
+        Put::Conflict(version) => Err(Problem::new(
+            ErrorCode::PreconditionFailed,
+            format!("the tenant's document is at version {version} by now"),
+        )
+        .field("If-Match")
+        .remedy("read it again, and decide again")),
     }
 }
 
@@ -213,7 +219,8 @@ pub(super) async fn quotas(
         if !known {
             continue;
         }
-        let subject = Subject { tenant: &id, data_center: data_center.unwrap_or_default(), user: user.unwrap_or_default() };
+        let subject =
+            Subject { tenant: &id, data_center: data_center.unwrap_or_default(), user: user.unwrap_or_default() };
         let allowance = rule.allowance(rules.calendar(), now, operation, subject);
         let used = state.store().allowance_used(&id, &allowance.name).await?;
         let state = QuotaState::from(&allowance.state(rules.calendar(), used));

@@ -186,11 +186,15 @@ pub(super) fn refused(error: DirectoryError) -> Problem {
 
 async fn endpoint(state: &ApiState, caller: &Caller, id: &str) -> Result<Endpoint, Problem> {
     let found = state.endpoints().endpoint(id).await.map_err(refused)?;
-    found.filter(|endpoint| sees(caller, endpoint.tenant.as_deref(), &endpoint.owner)).ok_or_else(|| Problem::not_found("webhook", id))
+    found
+        .filter(|endpoint| sees(caller, endpoint.tenant.as_deref(), &endpoint.owner))
+        .ok_or_else(|| Problem::not_found("webhook", id))
 }
 
 fn sees(caller: &Caller, tenant: Option<&str>, owner: &str) -> bool {
-    caller.key.tenant.is_none() || (tenant.is_some() && caller.key.tenant.as_deref() == tenant) || owner == caller.key.id
+    caller.key.tenant.is_none()
+        || (tenant.is_some() && caller.key.tenant.as_deref() == tenant)
+        || owner == caller.key.id
 }
 
 /// Lists the endpoints.
@@ -279,8 +283,11 @@ pub(super) async fn rotate(
 ) -> Result<Json<RotatedSecret>, Problem> {
     caller.check(Permission::Webhooks)?;
     if crate::webhooks::endpoint::is_callback(&endpoint(&state, &caller, &id).await?.id) {
-        return Err(Problem::new(ErrorCode::InvalidState, "a callback is signed with the webhook secret of its API key")
-            .remedy("make a new API key"));
+        return Err(Problem::new(
+            ErrorCode::InvalidState,
+            "a callback is signed with the webhook secret of its API key",
+        )
+        .remedy("make a new API key"));
     }
     let now = state.store().now().await?;
     let fresh = state.endpoints().rotate(&id, now).await.map_err(refused)?;

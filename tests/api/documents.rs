@@ -35,7 +35,8 @@ async fn every_operation_is_named_once_and_says_what_else_may_come() {
             assert!(operation["responses"]["default"]["content"]["application/problem+json"].is_object(), "{at}");
             let inside: BTreeSet<_> = path.split('{').skip(1).map(|p| p.split('}').next().unwrap()).collect();
             let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
-            let named: BTreeSet<_> = parameters.iter().filter(|p| p["in"] == "path").map(|p| p["name"].as_str().unwrap()).collect();
+            let named: BTreeSet<_> =
+                parameters.iter().filter(|p| p["in"] == "path").map(|p| p["name"].as_str().unwrap()).collect();
             assert_eq!(inside, named, "{at}");
             let open = operation["security"] == serde_json::json!([]);
             assert_eq!(open, stand.ask(&method.to_uppercase(), path).send().await.status != 401, "{at}");

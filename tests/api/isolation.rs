@@ -55,7 +55,8 @@ async fn ac_199_every_route_denies_a_foreign_tenants_key_as_if_the_thing_were_no
         assert_eq!(denied.status, status, "{method} {path}: {}", denied.text);
         if status == 404 {
             // The same words as for a thing that does not exist at all, but for its name.
-            let absent = path.replace(&job, "0000000000000000000z").replace(hook.id(), "wh_0").replace(key.id(), "key_0");
+            let absent =
+                path.replace(&job, "0000000000000000000z").replace(hook.id(), "wh_0").replace(key.id(), "key_0");
             let answer = stand.ask(method, &absent).key(&foreign).json(&body).send().await;
             assert_eq!((answer.status, answer.code()), (denied.status, denied.code()), "{method} {path}");
         }
@@ -63,7 +64,14 @@ async fn ac_199_every_route_denies_a_foreign_tenants_key_as_if_the_thing_were_no
     assert_eq!(stand.job(&job).await.record.seq, before, "nothing was changed");
     let covered: std::collections::BTreeSet<_> = routes("{id}", "{id}", "{id}")
         .into_iter()
-        .map(|(_, path, ..)| path.split('?').next().unwrap().replace("t-001", "{id}").replace("t-002", "{id}").replace("/default/", "/{name}/"))
+        .map(|(_, path, ..)| {
+            path.split('?')
+                .next()
+                .unwrap()
+                .replace("t-001", "{id}")
+                .replace("t-002", "{id}")
+                .replace("/default/", "/{name}/")
+        })
         .collect();
     let no_tenants_thing = ["/v1/kinds", "/v1/tenants", "/livez", "/readyz", "/openapi.json", "/docs", "/"];
     for path in leasehold::api::routes::paths() {
@@ -82,13 +90,24 @@ async fn ac_199_lists_show_a_tenant_its_own() {
     }
     stand.post("/v1/webhooks", &json!({"url": "https://example.com/all"})).await.expect(201);
     let list = |path: &'static str| stand.ask("GET", path).key(&own).send();
-    for (path, field, count) in [("/v1/jobs", "jobs", 1), ("/v1/webhooks", "webhooks", 1), ("/v1/tenants", "tenants", 1), ("/v1/keys", "keys", 2)] {
+    for (path, field, count) in [
+        ("/v1/jobs", "jobs", 1),
+        ("/v1/webhooks", "webhooks", 1),
+        ("/v1/tenants", "tenants", 1),
+        ("/v1/keys", "keys", 2),
+    ] {
         let answer = list(path).await.expect(200);
         assert_eq!(answer.json[field].as_array().unwrap().len(), count, "{}", answer.text);
         assert!(!answer.text.contains("t-001"), "{}", answer.text);
     }
     stand.ask("POST", "/v1/jobs").key(&own).json(&backup("t-002")).send().await.expect(202);
-    let bound = stand.ask("POST", "/v1/keys").key(&own).json(&json!({"name": "x", "roles": ["admin"]})).send().await.expect(201);
+    let bound = stand
+        .ask("POST", "/v1/keys")
+        .key(&own)
+        .json(&json!({"name": "x", "roles": ["admin"]}))
+        .send()
+        .await
+        .expect(201);
     assert_eq!(bound.json["tenant"], "t-002", "a bound key makes bound keys");
 }
 
@@ -102,7 +121,8 @@ async fn a_data_center_of_another_tenant_does_not_exist() {
     for name in ["dc-secret", "dc-nowhere"] {
         let mut ask = backup("t-001");
         ask["args"]["data_center"] = json!(name);
-        let answer = stand.ask("POST", "/v1/jobs").key(&own).json(&ask).send().await.refused(422, "unknown_data_center");
+        let answer =
+            stand.ask("POST", "/v1/jobs").key(&own).json(&ask).send().await.refused(422, "unknown_data_center");
         assert_eq!(answer.json["detail"], format!("tenant `t-001` has no data center `{name}`"));
     }
 }

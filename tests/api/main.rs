@@ -11,3 +11,4 @@ mod refusals;
 mod served;
 mod stand;
 mod told;
+mod worked;

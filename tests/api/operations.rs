@@ -39,8 +39,14 @@ async fn metrics_are_well_formed() {
     stand.state.meters().started("puppet", 120);
     stand.state.meters().ended("puppet", "done", 5);
     let text = stand.get("/metrics").await.expect(200).text;
-    assert!(text.contains("leasehold_http_requests_total{method=\"GET\",route=\"/v1/jobs\",status=\"200\"} 1"), "{text}");
-    assert!(text.contains("route=\"unknown\",status=\"404\"") && !text.contains("nowhere"), "paths of callers are no labels");
+    assert!(
+        text.contains("leasehold_http_requests_total{method=\"GET\",route=\"/v1/jobs\",status=\"200\"} 1"),
+        "{text}"
+    );
+    assert!(
+        text.contains("route=\"unknown\",status=\"404\"") && !text.contains("nowhere"),
+        "paths of callers are no labels"
+    );
     assert!(text.contains("leasehold_attempt_duration_seconds_count{kind=\"puppet\",outcome=\"done\"} 1"));
     let mut named = std::collections::BTreeSet::new();
     for line in text.lines() {
@@ -86,12 +92,22 @@ async fn a_key_is_shown_once_works_at_once_and_stops_at_once() {
     stand.ask("GET", "/v1/jobs").key(&key).send().await.expect(200);
     let list = stand.get("/v1/keys").await.expect(200);
     assert!(!list.text.contains(&key) && !list.text.contains(&secret) && !list.text.contains("hash"));
-    assert!(list.json["keys"].as_array().unwrap().iter().any(|k| k["name"] == "portal" && k["roles"] == json!(["caller", "monitor"])));
+    assert!(
+        list.json["keys"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|k| k["name"] == "portal" && k["roles"] == json!(["caller", "monitor"]))
+    );
     let path = format!("/v1/keys/{}", made.id());
     stand.ask("DELETE", &path).key(&stand.admin).send().await.expect(204);
     stand.ask("GET", "/v1/jobs").key(&key).send().await.refused(401, "unauthorized");
     stand.ask("DELETE", &path).key(&stand.admin).send().await.refused(404, "not_found");
-    for bad in [json!({"name": "", "roles": ["admin"]}), json!({"name": "x", "roles": []}), json!({"name": "x", "roles": ["admin"], "tenant": "a b"})] {
+    for bad in [
+        json!({"name": "", "roles": ["admin"]}),
+        json!({"name": "x", "roles": []}),
+        json!({"name": "x", "roles": ["admin"], "tenant": "a b"}),
+    ] {
         stand.post("/v1/keys", &bad).await.refused(422, "invalid_argument");
     }
 }
@@ -128,8 +144,11 @@ async fn a_tenant_is_written_read_and_guarded_by_its_version() {
         (json!({"nme": "x"}), "unknown_field", "nme"),
         (json!({"formal": "yes"}), "invalid_argument", "formal"),
         (json!({"id": "t-010"}), "invalid_argument", "id"),
-        (json!({"environments": [{"id": "p", "kind": "production", "data_centers": [{"id": "d", "name": "D", "database": "postgres://u:clear@h/d"}]}]}),
-            "invalid_argument", "environments[0].data_centers[0].database"),
+        (
+            json!({"environments": [{"id": "p", "kind": "production", "data_centers": [{"id": "d", "name": "D", "database": "postgres://u:clear@h/d"}]}]}),
+            "invalid_argument",
+            "environments[0].data_centers[0].database",
+        ),
     ] {
         let mut document = tenant_document("t-009");
         document.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());

@@ -40,7 +40,9 @@ async fn all(stream: &mut TcpStream) -> String {
 
 fn head(stand: &Stand, more: &str) -> String {
     let key = &stand.admin;
-    format!("POST /v1/jobs HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\nconnection: close\r\n{more}\r\n\r\n")
+    format!(
+        "POST /v1/jobs HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\nconnection: close\r\n{more}\r\n\r\n"
+    )
 }
 
 #[tokio::test]
@@ -51,7 +53,8 @@ async fn a_body_of_100_mb_is_told_413_and_the_connection_does_not_hang() {
     let chunk = vec![b' '; 1 << 20];
     for announced in [true, false] {
         let mut stream = server.connect().await;
-        let length = if announced { format!("content-length: {size}") } else { "transfer-encoding: chunked".to_owned() };
+        let length =
+            if announced { format!("content-length: {size}") } else { "transfer-encoding: chunked".to_owned() };
         stream.write_all(head(&stand, &length).as_bytes()).await.unwrap();
         for _ in 0..100 {
             if !announced {

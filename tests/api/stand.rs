@@ -223,7 +223,8 @@ impl Stand {
 
     /// What Redis is asked for beside the store.
     pub(crate) fn redis_cli(&self, words: &[&str]) -> String {
-        let output = std::process::Command::new("redis-cli").arg("-s").arg(self.redis.socket()).args(words).output().unwrap();
+        let output =
+            std::process::Command::new("redis-cli").arg("-s").arg(self.redis.socket()).args(words).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     }
 }

@@ -10,7 +10,10 @@ use crate::stand::{Stand, backup};
 #[tokio::test]
 async fn an_endpoint_is_registered_shown_switched_rotated_and_removed() {
     let stand = Stand::new().await;
-    let made = stand.post("/v1/webhooks", &json!({"url": "https://example.com/hooks", "events": ["job.succeeded"]})).await.expect(201);
+    let made = stand
+        .post("/v1/webhooks", &json!({"url": "https://example.com/hooks", "events": ["job.succeeded"]}))
+        .await
+        .expect(201);
     let secret = made.json["secret"].as_str().unwrap().to_owned();
     assert!(secret.starts_with("whsec_"));
     let path = format!("/v1/webhooks/{}", made.id());
@@ -32,21 +35,34 @@ async fn an_endpoint_is_registered_shown_switched_rotated_and_removed() {
 async fn an_address_inside_is_refused_when_it_is_registered() {
     let stand = Stand::new().await;
     for url in [
-        "http://example.com/", "https://127.0.0.1/", "https://localhost/", "https://0x7f.1/", "https://[::1]/", "https://10.0.0.1/",
-        "https://169.254.169.254/", "https://[::ffff:127.0.0.1]/", "https://example.com:6379/", "https://u:p@example.com/",
-        "file:///etc/passwd", "redis://127.0.0.1/", "", "https://example.com/#x",
+        "http://example.com/",
+        "https://127.0.0.1/",
+        "https://localhost/",
+        "https://0x7f.1/",
+        "https://[::1]/",
+        "https://10.0.0.1/",
+        "https://169.254.169.254/",
+        "https://[::ffff:127.0.0.1]/",
+        "https://example.com:6379/",
+        "https://u:p@example.com/",
+        "file:///etc/passwd",
+        "redis://127.0.0.1/",
+        "",
+        "https://example.com/#x",
     ] {
         let answer = stand.post("/v1/webhooks", &json!({"url": url})).await.refused(422, "invalid_argument");
         assert_eq!(answer.json["field"], "url", "{url}");
     }
-    for bad in [json!({"url": "https://e.com", "events": ["Job.X"]}), json!({"url": "https://e.com", "tenant": "a/b"})] {
+    for bad in [json!({"url": "https://e.com", "events": ["Job.X"]}), json!({"url": "https://e.com", "tenant": "a/b"})]
+    {
         stand.post("/v1/webhooks", &bad).await.refused(422, "invalid_argument");
     }
 }
 
 #[tokio::test]
 async fn a_callback_makes_one_endpoint_a_key_and_its_job_is_told() {
-    let stand = Stand::with(&[("LEASEHOLD__VERIFY__MODE", "caller"), ("LEASEHOLD__WEBHOOKS__ALLOW", "127.0.0.0/8")]).await;
+    let stand =
+        Stand::with(&[("LEASEHOLD__VERIFY__MODE", "caller"), ("LEASEHOLD__WEBHOOKS__ALLOW", "127.0.0.0/8")]).await;
     let own = stand.key(KeyRole::Caller, Some("t-001")).await;
     let mut ask = backup("t-001");
     ask["callback_url"] = json!("http://127.0.0.1:9/done");
@@ -83,13 +99,21 @@ async fn deliveries_are_listed_by_page_and_sent_again() {
     for n in 0..5 {
         stand.held(stand.plain("t-001")).await;
         let entry = stand.store.outbox_read(0, 1).await.unwrap().remove(0);
-        let delivery = NewDelivery { endpoint: hook.clone(), id: format!("msg_{n}"), body: Bytes::from_static(b"{\"type\":\"job.accepted\"}") };
+        let delivery = NewDelivery {
+            endpoint: hook.clone(),
+            id: format!("msg_{n}"),
+            body: Bytes::from_static(b"{\"type\":\"job.accepted\"}"),
+        };
         assert!(stand.store.outbox_route(0, &entry.entry, &[delivery]).await.unwrap());
     }
     let claimed = stand.store.delivery_claim(0, &hook, 10, std::time::Duration::from_secs(60)).await.unwrap();
     assert_eq!(claimed.len(), 5);
     for delivery in &claimed[..3] {
-        stand.store.delivery_settle(0, &hook, &delivery.id, DeliveryOutcome::Exhausted, b"{\"status\":500}").await.unwrap();
+        stand
+            .store
+            .delivery_settle(0, &hook, &delivery.id, DeliveryOutcome::Exhausted, b"{\"status\":500}")
+            .await
+            .unwrap();
     }
     let path = format!("/v1/webhooks/{hook}");
     let (mut seen, mut cursor) = (Vec::new(), String::new());
@@ -99,7 +123,10 @@ async fn deliveries_are_listed_by_page_and_sent_again() {
         let Some(next) = page.json["next"].as_str() else { break };
         cursor = format!("&cursor={next}");
     }
-    assert_eq!(seen.iter().map(|d| d["id"].as_str().unwrap()).collect::<Vec<_>>(), ["msg_4", "msg_3", "msg_2", "msg_1", "msg_0"]);
+    assert_eq!(
+        seen.iter().map(|d| d["id"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["msg_4", "msg_3", "msg_2", "msg_1", "msg_0"]
+    );
     assert_eq!((&seen[4]["state"], &seen[4]["log"][0]["status"]), (&json!("exhausted"), &json!(500)));
     let replay = |body: Value| stand.ask("POST", &format!("{path}/replay")).key(&stand.admin).json(&body).send();
     assert_eq!(replay(json!({"delivery": claimed[0].id})).await.expect(202).json["replayed"], 1);
