@@ -267,3 +267,15 @@ async fn restore_09_ac_120_a_cancel_after_the_overwrite_began_is_refused() {
     assert_eq!(estate.count("books.db", "SELECT count(*) FROM book WHERE title LIKE 'archive.db%'"), 5);
     estate.finish().await;
 }
+
+#[tokio::test]
+async fn eng_12_ac_199_a_backup_of_another_tenant_is_not_found() {
+    let mut estate = Estate::new().await;
+    let backup_id = made(&mut estate, "dc-1").await;
+    let mut ask = estate.ask("data_center_restore", restore("dc-1", "backup", &backup_id)).await;
+    assert!(estate.catalogue.admit(&ask).await.is_ok());
+    ask.tenant.id = "t-002".into();
+    assert_eq!(estate.refused(&ask).await.code, ErrorCode::NotFound);
+    assert!(estate.catalogue.services().backups().list("t-002").await.unwrap().is_empty());
+    estate.finish().await;
+}

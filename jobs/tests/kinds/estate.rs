@@ -183,6 +183,11 @@ impl Estate {
         self.workers.push(worker);
     }
 
+    /// Stops the first worker at once: what it runs is handed back.
+    pub(crate) async fn abort_first_worker(&mut self) {
+        self.workers[0].abort().await;
+    }
+
     /// Runs a job to its end; moves the clock over waits.
     pub(crate) async fn run(&mut self, id: &JobId) -> JobView {
         if self.workers.is_empty() {

@@ -1,7 +1,7 @@
 //! SQL updates (SQL-01 … SQL-19).
 
 use leasehold_engine::Place;
-use leasehold_jobs::Origin;
+use leasehold_jobs::{ErrorCode, Origin};
 use leasehold_targets::Secrets;
 use leasehold_targets::database::{ExecuteOptions, unobserved};
 use leasehold_targets::script::{Dialect, Script};
@@ -280,5 +280,75 @@ async fn exp_14_ac_205_a_cancel_without_cut_off_stops_between_statements() {
     assert_eq!(view.record.place, Place::Cancelled);
     estate.idle().await;
     assert!(estate.mailed().is_empty(), "no success notice");
+    estate.finish().await;
+}
+
+#[tokio::test]
+async fn sql_16_a_backup_that_lasts_into_maintenance_delays_the_script() {
+    let mut estate = Estate::new().await;
+    estate.lab.store.set_time(shanghai("2026-11-22T23:58:00"));
+    let id = estate.submitted("sql_update", sql(THREE)).await;
+    estate.stage.hold("backup");
+    estate.start_worker().await;
+    estate.stage.began.notified().await;
+    estate.lab.store.set_time(shanghai("2026-11-23T00:10:00"));
+    estate.stage.go_on.notify_one();
+    let view = estate.until(&id, |view| view.record.place == Place::Scheduled).await;
+    assert!(view.steps.iter().any(|step| step.name == "publish_backup" && step.done));
+    assert_eq!(estate.count("books.db", "SELECT count(*) FROM led"), 0);
+    // The wait is counted from the claim, whose time the test has moved away from.
+    estate.lab.store.set_time(shanghai("2026-11-23T03:45:00"));
+    assert_eq!(result(&estate.run(&id).await)["colour"], "green");
+    assert_eq!(estate.stage.order(), ["backup", "execute"], "the backup is not made twice");
+    estate.finish().await;
+}
+
+#[tokio::test]
+async fn notify_19_a_failure_that_passes_is_told_to_nobody() {
+    let mut estate = Estate::new().await;
+    std::fs::write(estate.path("backups"), "a file where a folder should be").unwrap();
+    let id = estate.submitted("sql_update", sql(THREE)).await;
+    estate.start_worker().await;
+    let view = estate.until(&id, |view| view.record.attempt == 1 && view.record.place == Place::Scheduled).await;
+    // It has begun: from now on it cannot be edited (SQL-17), whatever its next time is.
+    let change = estate.ask("sql_update", json!({"script": "SELECT 2"})).await;
+    let refusal = estate.catalogue.admit_edit(&view, &change, None).await.unwrap_err();
+    assert_eq!(refusal.code, ErrorCode::InvalidState);
+    assert_eq!(estate.catalogue.status(&view).id, "executing");
+    std::fs::remove_file(estate.path("backups")).unwrap();
+    assert_eq!(result(&estate.run(&id).await)["colour"], "green");
+    estate.idle().await;
+    let subjects: Vec<_> = estate.messaged();
+    assert_eq!((subjects.len(), estate.mailed().len()), (3, 2), "the success, and nothing else");
+    estate.finish().await;
+}
+
+#[tokio::test]
+async fn sql_11_an_admin_who_submits_is_told_once() {
+    let mut estate = Estate::new().await;
+    let mut ask = estate.ask("sql_update", sql(THREE)).await;
+    (ask.actor.user_id, ask.actor.email) = ("admin1".into(), None);
+    let id = estate.submit(&ask).await.unwrap();
+    estate.run(&id).await;
+    estate.idle().await;
+    assert_eq!(estate.mailed(), ["admin1@example.com"], "the address is that of the tenant's contact");
+    assert_eq!(estate.messaged(), ["admin1", "yz-2"]);
+    estate.finish().await;
+}
+
+#[tokio::test]
+async fn eng_11_a_script_that_a_stopping_worker_hands_back_is_finished_by_another() {
+    let mut estate = Estate::new().await;
+    let id = estate.submitted("sql_update", sql(THREE)).await;
+    estate.stage.hold_until_cancelled("execute");
+    estate.start_worker().await;
+    estate.stage.began.notified().await;
+    estate.abort_first_worker().await;
+    let view = estate.until(&id, |view| view.record.place == Place::Ready).await;
+    assert!(view.steps.iter().all(|step| step.name != "execute" || !step.done), "the script has not ended");
+    estate.start_worker().await;
+    let result = result(&estate.run(&id).await);
+    assert_eq!((&result["colour"], &result["counts"]["ok"]), (&json!("green"), &json!(3)));
+    assert_eq!(estate.count("books.db", "SELECT count(*) FROM led"), 2);
     estate.finish().await;
 }

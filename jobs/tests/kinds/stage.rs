@@ -22,6 +22,7 @@ pub(crate) struct Stage {
     /// Lets the held operation go on.
     pub(crate) go_on: Notify,
     held: Mutex<Option<&'static str>>,
+    held_until_cancelled: Mutex<Option<&'static str>>,
     broken_restores: AtomicU32,
     running: Mutex<Vec<String>>,
     /// Two operations that ran at the same time on one database.
@@ -36,6 +37,11 @@ impl Stage {
         *self.held.lock().unwrap() = Some(what);
     }
 
+    /// Holds the next one until its token is cancelled.
+    pub(crate) fn hold_until_cancelled(&self, what: &'static str) {
+        *self.held_until_cancelled.lock().unwrap() = Some(what);
+    }
+
     /// Makes so many restores write rubbish and then fail.
     pub(crate) fn break_restores(&self, many: u32) {
         self.broken_restores.store(many, Ordering::SeqCst);
@@ -45,7 +51,7 @@ impl Stage {
         self.order.lock().unwrap().clone()
     }
 
-    async fn enter(&self, what: &'static str, shown: &str) {
+    async fn enter(&self, what: &'static str, shown: &str, cancel: &CancellationToken) {
         self.order.lock().unwrap().push(what.to_owned());
         {
             let mut running = self.running.lock().unwrap();
@@ -58,6 +64,11 @@ impl Stage {
         if held {
             self.began.notify_one();
             self.go_on.notified().await;
+        }
+        let held = self.held_until_cancelled.lock().unwrap().take_if(|held| *held == what).is_some();
+        if held {
+            self.began.notify_one();
+            cancel.cancelled().await;
         }
     }
 
@@ -115,7 +126,7 @@ impl Database for Staged {
         progress: OnProgress,
         cancel: CancellationToken,
     ) -> Result<BackupFacts, TargetError> {
-        self.stage.enter("backup", &self.shown()).await;
+        self.stage.enter("backup", &self.shown(), &cancel).await;
         let done = self.inner.backup(plan, progress, cancel).await;
         self.stage.leave(&self.shown());
         done
@@ -131,7 +142,7 @@ impl Database for Staged {
         progress: OnProgress,
         cancel: CancellationToken,
     ) -> Result<RestoreFacts, TargetError> {
-        self.stage.enter("restore", &self.shown()).await;
+        self.stage.enter("restore", &self.shown(), &cancel).await;
         let broken = self.stage.broken_restores.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
         let done = if broken.is_ok() {
             let path = self.shown().trim_start_matches("sqlite:").to_owned();
@@ -154,7 +165,7 @@ impl Database for Staged {
         observer: OnStatement,
         cancel: CancellationToken,
     ) -> Result<ScriptReport, TargetError> {
-        self.stage.enter("execute", &self.shown()).await;
+        self.stage.enter("execute", &self.shown(), &cancel).await;
         let done = self.inner.execute(script, options, observer, cancel).await;
         self.stage.leave(&self.shown());
         done
