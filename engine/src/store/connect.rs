@@ -87,9 +87,23 @@ impl Store {
     /// [`StoreError::Unreachable`].
     pub async fn with_own_connection(&self, response_timeout: Duration, resends: u32) -> Result<Self, StoreError> {
         let mut own = self.clone();
-        own.connection = connect(&self.client, response_timeout).await?;
+        own.connection = self.connect_again(response_timeout).await?;
         own.resends = resends;
         Ok(own)
+    }
+
+    /// Connects once more; as patient as a verb whose reply was lost, because Redis may be just starting again.
+    async fn connect_again(&self, response_timeout: Duration) -> Result<ConnectionManager, StoreError> {
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            match connect(&self.client, response_timeout).await {
+                Err(StoreError::Unreachable(_)) if tried <= self.resends => {
+                    tokio::time::sleep(Duration::from_millis(50 << tried.min(5))).await;
+                }
+                answered => return answered,
+            }
+        }
     }
 
     async fn agree_on_shards(&self) -> Result<(), StoreError> {

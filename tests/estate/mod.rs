@@ -1,0 +1,176 @@
+//! An estate to test on, end to end: a durable Redis, the real binary in several processes, data centers, a receiver of
+//! webhooks. Everything lies in a temporary folder, on free ports, and ends with the test.
+
+pub mod center;
+pub mod portal;
+pub mod program;
+pub mod proxy;
+pub mod receiver;
+pub mod resp;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use leasehold_engine::testing::RedisServer;
+use leasehold_engine::{Store, StoreOptions};
+use serde_json::{Value, json};
+
+pub use portal::{Portal, sql_update};
+pub use program::{Program, leasehold};
+pub use proxy::{Fault, Point, Proxy, Watch};
+pub use receiver::{Arrival, Receiver};
+
+/// Short leases, quick loops, no maintenance window, an upstream that vouches for its users, receivers on this machine.
+const CONFIG: &str = r#"
+[worker]
+lease_ms = 1500
+renew_ms = 300
+poll_ms = 200
+[upkeep]
+promote_ms = 100
+rescue_ms = 100
+[verify]
+mode = "caller"
+[sql.maintenance]
+window = ""
+[webhooks]
+allow = ["127.0.0.0/8"]
+schedule_seconds = [0, 1, 1, 1, 1, 1]
+jitter_percent = 0
+"#;
+
+/// The tenant of every test.
+pub const TENANT: &str = "t-001";
+/// Nothing that a test waits for takes longer.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running estate: Redis, the API with upkeep and the webhook sender, one SQLite data center `dc-1`, one receiver.
+pub struct Estate {
+    pub portal: Portal,
+    pub receiver: Receiver,
+    pub center: PathBuf,
+    pub service: Program,
+    redis: Arc<Mutex<RedisServer>>,
+    listen: String,
+    folder: tempfile::TempDir,
+}
+
+impl Estate {
+    /// Starts one without a worker.
+    pub async fn start() -> Self {
+        Self::start_with(CONFIG, None).await
+    }
+
+    /// The same, with the API's way to Redis through `proxied`.
+    pub async fn start_proxied(proxied: impl FnOnce(PathBuf, Arc<Mutex<RedisServer>>) -> Proxy) -> (Self, Proxy) {
+        let folder = new_folder();
+        let redis = start_redis().await;
+        let proxy = proxied(folder.path().join("api.sock"), redis.clone());
+        let url = proxy.url();
+        let estate = Self::on(folder, redis, CONFIG, &url).await;
+        proxy.aim(estate.service.pid());
+        (estate, proxy)
+    }
+
+    /// The same with more configuration laid over ours.
+    pub async fn start_with(config: &str, environments: Option<Value>) -> Self {
+        let (folder, redis) = (new_folder(), start_redis().await);
+        let url = redis.lock().unwrap().url();
+        let estate = Self::on(folder, redis, config, &url).await;
+        if let Some(environments) = environments {
+            estate.portal.put(&format!("/v1/tenants/{TENANT}"), &tenant(environments)).await;
+        }
+        estate
+    }
+
+    async fn on(folder: tempfile::TempDir, redis: Arc<Mutex<RedisServer>>, config: &str, redis_url: &str) -> Self {
+        std::fs::write(folder.path().join("leasehold.toml"), config).unwrap();
+        let center = center::build(&folder.path().join("dc-1.db"));
+        let mut service = up(folder.path(), redis_url, "127.0.0.1:0");
+        let line = service.ready().await;
+        let url = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_owned();
+        let key = std::fs::read_to_string(folder.path().join("data/admin.key")).unwrap();
+        let portal = Portal::new(&url, key.trim());
+        let receiver = Receiver::start().await;
+        let (status, endpoint) = portal.post("/v1/webhooks", &json!({"url": receiver.url, "events": ["job.*"]})).await;
+        assert!(status.is_success(), "{endpoint}");
+        receiver.trust(endpoint["secret"].as_str().unwrap());
+        let environments = json!([{"id": "production", "kind": "production", "data_centers": [
+            {"id": "dc-1", "name": "First", "database": format!("sqlite:{}", center.display())}]}]);
+        portal.put(&format!("/v1/tenants/{TENANT}"), &tenant(environments)).await;
+        let listen = url.trim_start_matches("http://").to_owned();
+        Self { portal, receiver, center, service, redis, listen, folder }
+    }
+
+    /// The folder of everything.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The URL of its Redis.
+    pub fn redis_url(&self) -> String {
+        self.redis.lock().unwrap().url()
+    }
+
+    /// A proxy for one process.
+    pub fn proxy(&self) -> Proxy {
+        Proxy::start(self.folder().join("proxy.sock"), self.redis.clone())
+    }
+
+    /// Starts a worker that reaches Redis by `url`; it is not waited for.
+    pub fn worker(&self, name: &str, url: &str) -> Program {
+        let data = self.folder().join("data");
+        let args = ["worker", "--name", name, "--redis", url, "--data", &data.display().to_string()];
+        Program::spawn(&args, &self.folder().join("leasehold.toml"), &self.folder().join(format!("{name}.log")))
+    }
+
+    /// Starts the API again at the same address, after it was killed; it is not waited for.
+    pub fn service_again(&mut self, url: &str) {
+        self.service = up(self.folder.path(), url, &self.listen);
+    }
+
+    /// The store, past all proxies.
+    pub async fn store(&self) -> Store {
+        Store::open(StoreOptions::new(self.redis_url())).await.unwrap()
+    }
+
+    /// Where the backups lie.
+    pub fn backups(&self) -> PathBuf {
+        self.folder().join("data/backups")
+    }
+
+    /// What a part logged, for a failing test.
+    pub fn logs(&self) -> String {
+        let mut all = String::new();
+        for file in std::fs::read_dir(self.folder()).unwrap().flatten().filter(|f| f.path().extension().is_some_and(|e| e == "log")) {
+            let text = std::fs::read_to_string(file.path()).unwrap_or_default();
+            let last: Vec<_> = text.lines().rev().take(40).collect();
+            all += &format!("--- {}\n", file.path().display());
+            last.into_iter().rev().for_each(|line| all += &format!("{line}\n"));
+        }
+        all
+    }
+}
+
+fn new_folder() -> tempfile::TempDir {
+    tempfile::Builder::new().prefix("lh-").tempdir().unwrap()
+}
+
+async fn start_redis() -> Arc<Mutex<RedisServer>> {
+    Arc::new(Mutex::new(tokio::task::spawn_blocking(RedisServer::start_durable).await.unwrap()))
+}
+
+fn up(folder: &Path, redis_url: &str, listen: &str) -> Program {
+    let data = folder.join("data");
+    let args = ["up", "--no-worker", "--listen", listen, "--redis", redis_url, "--data", &data.display().to_string()];
+    Program::spawn(&args, &folder.join("leasehold.toml"), &folder.join("service.log"))
+}
+
+/// A tenant's document.
+pub fn tenant(environments: Value) -> Value {
+    json!({
+        "name": "First", "formal": true, "lease_end": "2099-12-31", "environments": environments,
+        "contacts": [{"user_id": "boss", "roles": ["enterprise_admin"], "email": "boss@example.test"}],
+    })
+}
