@@ -39,7 +39,7 @@ impl Client {
             builder = builder.tls_certs_only([]);
         }
         let http =
-            builder.build().map_err(|error| Failure::failed("client", format!("no HTTP client: {}", chain(&error))))?;
+            builder.build().map_err(|error| Failure::failed("client", format!("no HTTP client: {}", cause(&error))))?;
         Ok(Self { http, base: base.trim_end_matches('/').to_owned(), key })
     }
 
@@ -129,10 +129,10 @@ impl Client {
                 format!(
                     "nothing answers at {} ({}); is `leasehold up` running? --url or LEASEHOLD_URL name another",
                     self.base,
-                    chain(error)
+                    cause(error)
                 ),
             ),
-            false => Failure::failed("api_broken", format!("{} broke off: {}", self.base, chain(error))),
+            false => Failure::failed("api_broken", format!("{} broke off: {}", self.base, cause(error))),
         }
     }
 }
@@ -161,18 +161,13 @@ fn key_in(folder: &Path) -> Option<String> {
     Some(key.trim().to_owned()).filter(|key| !key.is_empty())
 }
 
-/// The causes of an error in one line, without repetitions.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let text = error.to_string();
-        if !parts.iter().any(|part| part.contains(&text)) {
-            parts.push(text);
-        }
-        next = error.source();
+/// The innermost cause of an error: the outer ones only repeat the address.
+fn cause(error: &dyn std::error::Error) -> String {
+    let mut inner = error;
+    while let Some(next) = inner.source() {
+        inner = next;
     }
-    parts.join(": ")
+    inner.to_string()
 }
 
 #[cfg(test)]

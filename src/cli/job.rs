@@ -33,6 +33,9 @@ pub(crate) enum Job {
         /// What happened to the step
         #[arg(value_enum)]
         outcome: Outcome,
+        /// The step's result, when it happened
+        #[arg(long, value_name = "JSON")]
+        result: Option<String>,
         /// Why it is so; kept in the history
         #[arg(long, default_value = "")]
         reason: String,
@@ -100,12 +103,11 @@ impl Job {
             Self::Revive(id) => {
                 out.show(&client.post(&format!("{}/revive", job_path(&id.id)), &json!({})).await?, one_line)
             }
-            Self::Resolve { id, outcome, reason } => {
-                let outcome = match outcome {
-                    Outcome::Done => "done",
-                    Outcome::NotDone => "not_done",
-                };
-                let body = json!({ "outcome": outcome, "reason": reason });
+            Self::Resolve { id, outcome, result, reason } => {
+                let mut body = json!({ "happened": matches!(outcome, Outcome::Done), "reason": reason });
+                if let (Some(result), Some(body)) = (result, body.as_object_mut()) {
+                    body.insert("result".to_owned(), read_json("--result", &result)?);
+                }
                 out.show(&client.post(&format!("{}/resolve", job_path(&id.id)), &body).await?, one_line);
             }
             Self::Watch(id) => {
@@ -161,16 +163,8 @@ async fn log(client: &Client, id: &str, out: &Out) -> Result<(), Failure> {
         }
         all.extend(lines);
     }
-    out.show(&json!({ "lines": all }), |_| {
-        let line = |l: &Value| {
-            if l.is_string() {
-                l.as_str().unwrap_or_default().to_owned()
-            } else {
-                format!("{}  {}", text(l, "at"), text(l, "text"))
-            }
-        };
-        all.iter().map(line).collect::<Vec<_>>().join("\n")
-    });
+    let line = |line: &Value| format!("{}  {}", text(line, "at"), text(line, "text"));
+    out.show(&json!({ "lines": all }), |_| all.iter().map(line).collect::<Vec<_>>().join("\n"));
     Ok(())
 }
 
@@ -204,8 +198,7 @@ fn describe(job: &Value) -> String {
     }
     let mut steps = Table::new(&["step", "effect", "begun", "done"], "");
     for step in job.get("steps").and_then(Value::as_array).into_iter().flatten() {
-        let done = [text(step, "done_at"), text(step, "done")].into_iter().find(|t| !t.is_empty()).unwrap_or_default();
-        steps.row([text(step, "name"), text(step, "effect"), text(step, "begun_at"), done]);
+        steps.row([text(step, "name"), text(step, "effect"), text(step, "begun_at"), text(step, "done_at")]);
     }
     let steps = steps.to_string();
     if !steps.is_empty() {
@@ -221,7 +214,16 @@ fn describe(job: &Value) -> String {
 }
 
 fn explanation(answer: &Value) -> String {
-    let known =
-        ["explanation", "summary", "text", "reason"].into_iter().map(|name| text(answer, name)).find(|t| !t.is_empty());
-    known.unwrap_or_else(|| format!("{answer:#}"))
+    let mut lines = vec![format!("{} is {}", text(answer, "job"), text(answer, "place"))];
+    for reason in answer.get("reasons").and_then(Value::as_array).into_iter().flatten() {
+        let mut line = format!("  {} ({})", text(reason, "text"), text(reason, "code"));
+        for (word, name) in [("until", "until"), ("job", "job"), ("about", "about")] {
+            let value = text(reason, name);
+            if !value.is_empty() {
+                line.push_str(&format!(", {word} {value}"));
+            }
+        }
+        lines.push(line);
+    }
+    lines.join("\n")
 }

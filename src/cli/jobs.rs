@@ -36,7 +36,7 @@ impl Jobs {
             let left = self.limit - jobs.len() as u64;
             let page = client.get(&format!("/v1/jobs{}", self.query(left.min(200), cursor))).await?;
             jobs.extend(page.get("jobs").and_then(Value::as_array).cloned().unwrap_or_default());
-            cursor = ["next", "next_cursor", "cursor"].into_iter().map(|n| text(&page, n)).find(|c| !c.is_empty());
+            cursor = Some(text(&page, "next")).filter(|cursor| !cursor.is_empty());
             if cursor.is_none() || jobs.len() as u64 >= self.limit {
                 break;
             }

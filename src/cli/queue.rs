@@ -44,14 +44,16 @@ impl Queue {
 
 fn table(answer: &Value) -> Table {
     const PLACES: [&str; 6] = ["scheduled", "blocked", "ready", "running", "dead", "unknown"];
-    let mut table =
-        Table::new(&["queue", "paused", "scheduled", "blocked", "ready", "running", "dead", "unknown"], "no queues");
+    let headings = ["queue", "paused", "scheduled", "blocked", "ready", "running", "dead", "unknown"];
+    let mut table = Table::new(&headings, "no queues");
     for queue in answer.get("queues").and_then(Value::as_array).into_iter().flatten() {
-        let counts = queue.get("places").or_else(|| queue.get("jobs")).or_else(|| queue.get("counts")).unwrap_or(queue);
-        let number =
-            |place: &&str| Some(text(counts, place)).filter(|n| !n.is_empty()).unwrap_or_else(|| "0".to_owned());
+        let counts = queue.get("jobs").and_then(Value::as_array);
+        let number = |place: &str| {
+            let there = counts.into_iter().flatten().filter(|count| text(count, "place") == place);
+            there.filter_map(|count| count.get("jobs").and_then(Value::as_u64)).sum::<u64>().to_string()
+        };
         let mut row = vec![text(queue, "name"), text(queue, "paused")];
-        row.extend(PLACES.iter().map(number));
+        row.extend(PLACES.iter().map(|place| number(place)));
         table.row(row);
     }
     table

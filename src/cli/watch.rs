@@ -67,14 +67,11 @@ fn show(frame: &Frame, out: &Out) {
     if out.is_json() {
         return out.aside(value);
     }
-    let word = match text(&value, "type") {
-        word if word.is_empty() => frame.event.clone().unwrap_or_default(),
-        word => word,
-    };
-    let at = [text(&value, "at"), text(&value, "timestamp")].into_iter().find(|t| !t.is_empty()).unwrap_or_default();
-    let progress = match value.get("progress").unwrap_or(&value) {
-        p if text(p, "percent").is_empty() => String::new(),
-        p => format!(" {:>3} % {}", text(p, "percent"), text(p, "text")),
+    let word = text(&value, "type");
+    let at = text(&value, "at");
+    let progress = match value.get("progress") {
+        Some(p) if p.is_object() => format!(" {:>3} % {}", text(p, "percent"), text(p, "text")),
+        _ => String::new(),
     };
     let note = match value.get("note") {
         None | Some(Value::Null) => String::new(),

@@ -107,18 +107,10 @@ fn endpoints(answer: &Value) -> Table {
 }
 
 fn deliveries(answer: &Value) -> Table {
-    let mut table = Table::new(&["id", "state", "attempt", "first at", "event", "job"], "no deliveries");
+    let mut table = Table::new(&["id", "state", "attempts", "created", "event", "job"], "no deliveries");
     for delivery in answer.get("deliveries").and_then(Value::as_array).into_iter().flatten() {
-        let first =
-            |names: [&str; 2]| names.into_iter().map(|n| text(delivery, n)).find(|t| !t.is_empty()).unwrap_or_default();
-        table.row([
-            text(delivery, "id"),
-            text(delivery, "state"),
-            text(delivery, "attempt"),
-            text(delivery, "first_at"),
-            first(["type", "body.type"]),
-            first(["job_id", "body.data.job_id"]),
-        ]);
+        let cells = ["id", "state", "attempts", "created_at", "body.type", "body.data.job_id"];
+        table.row(cells.map(|name| text(delivery, name)));
     }
     table
 }

@@ -10,6 +10,7 @@ mod scene;
 mod show;
 mod story;
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use chrono::{Timelike as _, Utc};
@@ -83,7 +84,8 @@ struct Place {
 impl Place {
     fn new(folder: Option<&Path>) -> Result<Self> {
         let Some(folder) = folder else {
-            let temporary = tempfile::Builder::new().prefix("leasehold-demo-").tempdir()?;
+            let ours_alone = std::fs::Permissions::from_mode(0o700);
+            let temporary = tempfile::Builder::new().prefix("leasehold-demo-").permissions(ours_alone).tempdir()?;
             return Ok(Self { path: temporary.path().canonicalize()?, temporary: Some(temporary) });
         };
         std::fs::create_dir_all(folder)?;

@@ -232,16 +232,17 @@ impl Story {
         Tenant::parse(FIRST, &document.bytes).map_err(|refusal| DemoError::new(refusal.to_string()))
     }
 
-    /// Every job's acceptance and end came by a webhook, each signature was right, and nothing waits.
+    /// Every change of every job came by a webhook, each signature was right, and nothing waits.
     pub(super) async fn webhooks(&self, going: &mut Going) -> Result<String> {
-        let mut ends = Vec::new();
+        let mut jobs = Vec::new();
         for id in self.desk.jobs() {
-            let place = text(&self.desk.job(&id).await?, "place");
-            ends.push((id, ENDS.iter().find(|(word, _)| *word == place).map(|(_, event)| *event)));
+            let job = self.desk.job(&id).await?;
+            let end = ENDS.iter().find(|(word, _)| *word == text(&job, "place")).map(|(_, event)| *event);
+            jobs.push((id, job["seq"].as_u64().unwrap_or(0), end));
         }
         let begun = Instant::now();
         loop {
-            let missing = ends.iter().filter(|(id, end)| !self.heard(id, *end)).count();
+            let missing = jobs.iter().filter(|(id, seq, end)| !self.heard(id, *seq, *end)).count();
             let backlog = self.store.webhook_backlog().await?;
             if missing == 0 && backlog == 0 {
                 break;
@@ -260,17 +261,17 @@ impl Story {
             &format!("{} signatures were wrong: {}", counts.refused, self.receiver.refused().join("; ")),
         )?;
         Ok(format!(
-            "{} received, every signature verified, {} doubles, {} jobs from acceptance to end",
+            "{} received, every signature verified, {} doubles, {} jobs told of without a gap",
             counts.verified,
             counts.doubles,
-            ends.len()
+            jobs.len()
         ))
     }
 
-    fn heard(&self, id: &str, end: Option<&str>) -> bool {
+    /// Whether every change of the job came, from the first seq to the last, and its end is the one that it has.
+    fn heard(&self, id: &str, last: u64, end: Option<&str>) -> bool {
         let events = self.receiver.events(id);
-        let came = |word: &str| events.values().any(|event| event == word);
-        (came("job.accepted") || came("job.scheduled")) && end.is_none_or(came)
+        events.keys().copied().eq(1..=last) && end.is_none_or(|end| events.values().any(|event| event == end))
     }
 
     /// The store's own books.

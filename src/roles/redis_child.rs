@@ -259,10 +259,10 @@ impl LastWords {
         while let Ok(Some(line)) = lines.next_line().await {
             tracing::debug!(target: "leasehold::redis", "{line}");
             if let Ok(mut kept) = self.lines.lock() {
-                if kept.len() == 5 {
+                if kept.len() == 3 {
                     kept.pop_front();
                 }
-                kept.push_back(line);
+                kept.push_back(line.chars().take(200).collect());
             }
         }
     }

@@ -32,10 +32,12 @@ impl RedisFiles {
             let _ = fs::remove_file(folder.join(SOCKET_ELSEWHERE));
             return Ok(Self { folder, socket: near });
         }
-        let socket = match Self::find(data_folder) {
-            Some(files) if is_ours_alone(&files.socket, &folder) => files.socket,
+        let socket = match Self::recorded(&folder) {
+            Some(socket) if is_ours_alone(&socket, &folder) => socket,
             _ => {
-                let made = tempfile::Builder::new().prefix("leasehold-").tempdir_in("/tmp").map_err(unusable)?;
+                let ours_alone = fs::Permissions::from_mode(0o700);
+                let mut making = tempfile::Builder::new();
+                let made = making.prefix("leasehold-").permissions(ours_alone).tempdir_in("/tmp").map_err(unusable)?;
                 let socket = made.keep().join(SOCKET);
                 fs::write(folder.join(SOCKET_ELSEWHERE), socket.as_os_str().as_encoded_bytes()).map_err(unusable)?;
                 socket
@@ -48,9 +50,13 @@ impl RedisFiles {
     /// The files that a private Redis of this data folder would have; `None` when there never was one.
     pub(super) fn find(data_folder: &Path) -> Option<Self> {
         let folder = data_folder.canonicalize().ok()?.join("redis");
-        let elsewhere = fs::read_to_string(folder.join(SOCKET_ELSEWHERE)).ok().map(PathBuf::from);
-        let socket = elsewhere.unwrap_or_else(|| folder.join(SOCKET));
+        let socket = Self::recorded(&folder).unwrap_or_else(|| folder.join(SOCKET));
         folder.is_dir().then_some(Self { folder, socket })
+    }
+
+    /// The path of a socket that lies elsewhere.
+    fn recorded(folder: &Path) -> Option<PathBuf> {
+        fs::read_to_string(folder.join(SOCKET_ELSEWHERE)).ok().map(PathBuf::from)
     }
 
     /// The store's URL for this Redis.

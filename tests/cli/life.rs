@@ -1,0 +1,166 @@
+//! What processes outlive, and how they end.
+
+use std::time::Instant;
+
+use nix::sys::signal::Signal::{SIGKILL, SIGTERM};
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+use rusqlite::Connection;
+
+use crate::lab::{Lab, PATIENCE, WHO};
+
+/// Holds the database's write lock, so that an update waits at its first statement.
+fn hold(database: &std::path::Path) -> Connection {
+    let other = Connection::open(database).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    other
+}
+
+fn has_begun(job: &serde_json::Value, step: &str) -> bool {
+    job["steps"].as_array().is_some_and(|steps| steps.iter().any(|one| one["name"] == step))
+}
+
+fn rows(database: &std::path::Path) -> u32 {
+    let db = Connection::open(database).unwrap();
+    db.query_row("SELECT COUNT(*) FROM counts", [], |row| row.get(0)).unwrap()
+}
+
+fn is_gone(pid: i32) -> bool {
+    let begun = Instant::now();
+    while kill(Pid::from_raw(pid), None).is_ok()
+        && std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|s| !s.contains(") Z "))
+    {
+        if begun.elapsed() > PATIENCE {
+            return false;
+        }
+        std::thread::yield_now();
+    }
+    true
+}
+
+#[test]
+fn a_killed_private_redis_is_started_again_and_nothing_is_lost() {
+    let lab = Lab::new();
+    let (mut up, url) = lab.up();
+    lab.tenant(&url);
+    let args = r#"{"data_center":"dc","name":"later"}"#;
+    for _ in 0..5 {
+        lab.json(&url, &[&["enqueue", "data_center_backup", "--args", args, "--at", "+1h"], WHO].concat());
+    }
+    let first = lab.redis_pid();
+    kill(Pid::from_raw(first), SIGKILL).unwrap();
+    up.hear("redis_died");
+    up.hear("the private Redis runs again");
+    assert_ne!(lab.redis_pid(), first);
+    let jobs = lab.json(&url, &["jobs", "--tenant", "t-1", "--place", "scheduled"]);
+    assert_eq!(jobs["jobs"].as_array().unwrap().len(), 5, "{jobs:#}");
+    let doctor = lab.run(&["doctor", "--audit"]);
+    assert!(String::from_utf8_lossy(&doctor.stdout).contains("5 jobs, each in exactly one place"), "{doctor:?}");
+}
+
+#[test]
+fn the_private_redis_ends_with_its_parent_even_when_that_is_killed() {
+    let lab = Lab::new();
+    let (mut up, _) = lab.up();
+    let redis = lab.redis_pid();
+    up.signal(SIGKILL);
+    up.end();
+    assert!(is_gone(redis), "redis-server {redis} is still there");
+    let (mut up, url) = lab.up();
+    lab.json(&url, &["jobs"]);
+    let redis = lab.redis_pid();
+    up.signal(SIGTERM);
+    assert!(up.end().success());
+    assert!(is_gone(redis), "redis-server {redis} is still there");
+}
+
+#[test]
+fn a_redis_that_was_left_behind_is_stopped_before_a_new_one_starts() {
+    let lab = Lab::new();
+    let (mut up, url) = lab.up();
+    lab.tenant(&url);
+    let orphan = lab.redis_pid();
+    // Not even the shell that guards Redis is left.
+    let guard = std::fs::read_to_string(format!("/proc/{orphan}/stat")).ok();
+    let Some(guard) = guard.and_then(|stat| stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse::<i32>().ok()) else {
+        return; // only Linux tells a process' parent this way
+    };
+    let group = std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let watchers: Vec<i32> = group.filter(|pid| parent(*pid) == Some(guard) && *pid != orphan).collect();
+    for pid in watchers.into_iter().chain([guard]) {
+        kill(Pid::from_raw(pid), SIGKILL).unwrap();
+    }
+    up.signal(SIGKILL);
+    up.end();
+    let (mut again, url) = lab.up();
+    assert!(again.heard().contains("a Redis of an earlier process is still there"), "{}", again.heard());
+    assert!(is_gone(orphan));
+    assert_eq!(lab.json(&url, &["tenant", "show", "t-1"])["name"], "T");
+    again.signal(SIGTERM);
+    again.end();
+}
+
+fn parent(pid: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+}
+
+#[test]
+fn sigterm_waits_for_the_running_job() {
+    let lab = Lab::new();
+    let (mut up, url) = lab.up();
+    let database = lab.tenant(&url);
+    let other = hold(&database);
+    let id = lab.insert(&url);
+    lab.job(&url, &id, |job| has_begun(job, "execute"));
+    up.signal(SIGTERM);
+    up.hear("waiting for 1 running job, at most 30 s");
+    other.execute_batch("ROLLBACK").unwrap();
+    assert!(up.end().success(), "{}", up.heard());
+    assert_eq!(rows(&database), 1);
+    let (_up, url) = lab.up();
+    let job = lab.job(&url, &id, |_| true);
+    assert_eq!((job["place"].as_str(), job["attempt"].as_u64()), (Some("succeeded"), Some(1)), "{job:#}");
+}
+
+#[test]
+fn a_second_signal_hands_the_running_job_back_and_the_next_start_completes_it_once() {
+    let lab = Lab::new();
+    let (mut up, url) = lab.up();
+    let database = lab.tenant(&url);
+    let other = hold(&database);
+    let id = lab.insert(&url);
+    lab.job(&url, &id, |job| has_begun(job, "execute"));
+    up.signal(SIGTERM);
+    up.hear("waiting for 1 running job");
+    up.signal(SIGTERM);
+    up.hear("handing the running jobs back");
+    assert!(up.end().success(), "{}", up.heard());
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(rows(&database), 0);
+    let (_up, url) = lab.up();
+    let job = lab.job(&url, &id, |job| job["place"] == "succeeded");
+    assert_eq!(
+        (rows(&database), job["attempt"].as_u64()),
+        (1, Some(1)),
+        "an interrupted attempt is not counted: {job:#}"
+    );
+}
+
+#[test]
+fn a_worker_of_its_own_shares_the_private_redis() {
+    let lab = Lab::new();
+    let mut up = lab.start(&["up", "--listen", "127.0.0.1:0", "--no-worker"]);
+    let url = up.ready();
+    let database = lab.tenant(&url);
+    let id = lab.insert(&url);
+    let mut worker = lab.start(&["worker", "--name", "beside"]);
+    worker.ready();
+    lab.job(&url, &id, |job| job["place"] == "succeeded");
+    assert_eq!(rows(&database), 1);
+    worker.signal(SIGTERM);
+    assert!(worker.end().success(), "{}", worker.heard());
+}

@@ -1,0 +1,11 @@
+//! The program from outside: its processes, their beginnings and ends, and its words.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+#[path = "cli/boot.rs"]
+mod boot;
+#[path = "cli/lab.rs"]
+mod lab;
+#[path = "cli/life.rs"]
+mod life;
+#[path = "cli/words.rs"]
+mod words;
