@@ -268,17 +268,16 @@ async fn a_callback_url_is_signed_with_the_secret_of_the_key() {
 }
 
 #[tokio::test]
-async fn stale_progress_is_not_told() {
+async fn every_progress_is_told_so_that_seq_has_no_gap() {
     let (lab, receiver) = (Lab::new(), Receiver::fine().await);
     lab.register(&receiver.url()).await;
-    for seq in 2..40 {
+    for seq in 2..6 {
         lab.memory.change("job1", seq, "progress", &serde_json::json!({}));
     }
-    lab.memory.change("job2", 5, "progress", &serde_json::json!({}));
     lab.round().await;
     let mut told: Vec<u64> = receiver.seen().iter().map(|one| one.json()["data"]["seq"].as_u64().unwrap()).collect();
     told.sort_unstable();
-    assert_eq!(told, [5, 39]);
+    assert_eq!(told, [2, 3, 4, 5]);
 }
 
 #[tokio::test]
