@@ -23,9 +23,10 @@ use utoipa::ToSchema;
 
 use super::{
     auth::Caller,
+    enqueue::{ActorSchema, VerificationSchema},
     extract::{Document, MaybeDocument},
     job_view,
-    jobs::{ActorSchema, VerificationSchema, with_etag},
+    jobs::with_etag,
     problem::Problem,
     state::ApiState,
     tenants,

@@ -6,7 +6,7 @@ use leasehold_jobs::policy::ErrorCode;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::{jobs::JobRequest, problem::Problem, state::ApiState};
+use super::{enqueue::JobRequest, problem::Problem, state::ApiState};
 
 /// The key of the request; quoted (as the IETF draft has it) or plain.
 pub(super) fn key_of(headers: &HeaderMap) -> Result<Option<String>, Problem> {

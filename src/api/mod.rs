@@ -5,8 +5,10 @@
 
 pub mod auth;
 mod changes;
+mod deliveries;
 mod docs;
 mod edge;
+mod enqueue;
 mod explain;
 mod extract;
 mod health;

@@ -8,17 +8,20 @@ use leasehold_jobs::{Tenant, policy::ErrorCode, schema_of};
 use serde_json::{Value, json};
 use utoipa::OpenApi;
 
-use super::{changes, docs, explain, health, jobs, keys, kinds, metrics, problem, queues, sse, tenants, webhooks};
+use super::{
+    changes, deliveries, docs, enqueue, explain, health, jobs, keys, kinds, metrics, problem, queues, sse, tenants,
+    webhooks,
+};
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Leasehold", description = "Durable operations for leased environments."),
     paths(
-        jobs::enqueue, jobs::list, jobs::show, jobs::log, changes::edit, changes::cancel, changes::revive, changes::resolve,
+        enqueue::enqueue, jobs::list, jobs::show, jobs::log, changes::edit, changes::cancel, changes::revive, changes::resolve,
         sse::events, explain::explain, kinds::list, queues::list, queues::pause, queues::resume,
         tenants::list, tenants::show, tenants::write, tenants::quotas, tenants::backups,
         webhooks::list, webhooks::create, webhooks::show, webhooks::switch, webhooks::remove, webhooks::rotate,
-        webhooks::deliveries, webhooks::replay, keys::list, keys::create, keys::revoke,
+        deliveries::list, deliveries::replay, keys::list, keys::create, keys::revoke,
         metrics::metrics, health::livez, health::readyz, docs::openapi, docs::page, docs::front
     ),
     components(schemas(problem::ProblemParts)),

@@ -1,6 +1,6 @@
 //! Every answer that is not 2xx: RFC 9457 problem+json with a stable `code`.
 //!
-//! A [`Problem`] travels in the extensions of an otherwise empty response; the outermost layer ([`super::edge`]) writes
+//! A [`Problem`] travels in the extensions of an otherwise empty response; the outermost layer (`edge`) writes
 //! it out with the request's id. So a 404 of the router, a refused body and a refused rule look alike.
 
 use axum::{
@@ -216,7 +216,7 @@ impl From<StoreError> for Problem {
         match &error {
             StoreError::Unreachable(_) => Self::new(
                 ErrorCode::StorageUnavailable,
-                "the store cannot be reached; nothing is known to have changed",
+                "the store cannot be reached; whether anything changed is not known",
             )
             .remedy("send the same request again, with the same Idempotency-Key if it enqueues"),
             StoreError::Refused { source, .. } if source.code() == Some("OOM") => {

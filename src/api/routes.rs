@@ -7,14 +7,15 @@ use axum::{
 };
 
 use super::{
-    changes, docs, edge, explain, health, jobs, keys, kinds, metrics, queues, sse, state::ApiState, tenants, webhooks,
+    changes, deliveries, docs, edge, enqueue, explain, health, jobs, keys, kinds, metrics, queues, sse,
+    state::ApiState, tenants, webhooks,
 };
 
 /// Path → what is there.
 #[rustfmt::skip]
 fn table() -> Vec<(&'static str, MethodRouter<ApiState>)> {
     vec![
-        ("/v1/jobs",                     get(jobs::list).post(jobs::enqueue)),
+        ("/v1/jobs",                     get(jobs::list).post(enqueue::enqueue)),
         ("/v1/jobs/{id}",                get(jobs::show).patch(changes::edit)),
         ("/v1/jobs/{id}/cancel",         post(changes::cancel)),
         ("/v1/jobs/{id}/revive",         post(changes::revive)),
@@ -33,8 +34,8 @@ fn table() -> Vec<(&'static str, MethodRouter<ApiState>)> {
         ("/v1/webhooks",                 get(webhooks::list).post(webhooks::create)),
         ("/v1/webhooks/{id}",            get(webhooks::show).patch(webhooks::switch).delete(webhooks::remove)),
         ("/v1/webhooks/{id}/rotate",     post(webhooks::rotate)),
-        ("/v1/webhooks/{id}/deliveries", get(webhooks::deliveries)),
-        ("/v1/webhooks/{id}/replay",     post(webhooks::replay)),
+        ("/v1/webhooks/{id}/deliveries", get(deliveries::list)),
+        ("/v1/webhooks/{id}/replay",     post(deliveries::replay)),
         ("/v1/keys",                     get(keys::list).post(keys::create)),
         ("/v1/keys/{id}",                delete(keys::revoke)),
         ("/metrics",                     get(metrics::metrics)),

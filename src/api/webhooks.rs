@@ -1,4 +1,4 @@
-//! Webhook endpoints: registered, shown, switched, rotated, removed; their deliveries, and sending them again.
+//! Webhook endpoints: registered, shown, switched, rotated, removed.
 //!
 //! An endpoint is seen by its tenant's keys, by keys for all tenants, and by the key that made it.
 
@@ -9,24 +9,13 @@ use axum::{
 };
 use leasehold_jobs::policy::{ErrorCode, Permission, tenant::check_id};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
-use super::{
-    auth::Caller,
-    extract::{Document, Query},
-    jobs::page_limit,
-    problem::Problem,
-    state::ApiState,
-    times::rfc3339,
-};
+use super::{auth::Caller, extract::Document, problem::Problem, state::ApiState};
 use crate::webhooks::{
     directory::{DirectoryError, NewEndpoint},
     endpoint::{Endpoint, EndpointView, EventPattern},
 };
-
-/// Deliveries that one replay looks at, at the most: the history that is kept of an endpoint.
-const REPLAY_LOOK: usize = 10_000;
 
 /// An endpoint to be registered.
 #[derive(Deserialize, ToSchema)]
@@ -110,62 +99,6 @@ pub(super) struct RotatedSecret {
     secret: String,
 }
 
-/// Where the listing goes on.
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct DeliveryQuery {
-    /// `next` of the page before.
-    cursor: Option<String>,
-    /// Deliveries of a page.
-    limit: Option<usize>,
-}
-
-/// A page of deliveries, newest first.
-#[derive(Serialize, ToSchema)]
-pub(super) struct DeliveryPage {
-    deliveries: Vec<DeliveryRow>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<String>,
-}
-
-/// A delivery.
-#[derive(Serialize, ToSchema)]
-pub(super) struct DeliveryRow {
-    /// `webhook-id`, the same in each attempt and replay.
-    id: String,
-    /// pending, delivered or exhausted.
-    state: String,
-    /// Attempts begun.
-    attempts: u16,
-    created_at: String,
-    /// What is sent.
-    #[schema(value_type = Object)]
-    body: Value,
-    /// Each attempt: when, status, error, how long, when next.
-    #[schema(value_type = Vec<Object>)]
-    log: Vec<Value>,
-}
-
-/// What to send again.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Replay {
-    /// This delivery, whatever became of it.
-    #[serde(default)]
-    delivery: Option<String>,
-    /// Those that failed for good since then.
-    #[serde(default)]
-    #[schema(value_type = Option<String>, format = "date-time")]
-    failed_since: Option<chrono::DateTime<chrono::FixedOffset>>,
-}
-
-/// How many are sent again.
-#[derive(Serialize, ToSchema)]
-pub(super) struct Replayed {
-    replayed: u64,
-}
-
 /// What the book of endpoints refused, as a problem.
 pub(super) fn refused(error: DirectoryError) -> Problem {
     match error {
@@ -184,7 +117,8 @@ pub(super) fn refused(error: DirectoryError) -> Problem {
     }
 }
 
-async fn endpoint(state: &ApiState, caller: &Caller, id: &str) -> Result<Endpoint, Problem> {
+/// The endpoint, if it is this caller's to see; otherwise it does not exist.
+pub(super) async fn endpoint(state: &ApiState, caller: &Caller, id: &str) -> Result<Endpoint, Problem> {
     let found = state.endpoints().endpoint(id).await.map_err(refused)?;
     found
         .filter(|endpoint| sees(caller, endpoint.tenant.as_deref(), &endpoint.owner))
@@ -293,97 +227,4 @@ pub(super) async fn rotate(
     let fresh = state.endpoints().rotate(&id, now).await.map_err(refused)?;
     let secret = fresh.ok_or_else(|| Problem::not_found("webhook", &id))?.reveal();
     Ok(Json(RotatedSecret { id, secret }))
-}
-
-/// Lists the deliveries of an endpoint.
-#[utoipa::path(get, path = "/v1/webhooks/{id}/deliveries", tag = "webhooks", params(("id" = String, Path), DeliveryQuery),
-    responses((status = 200, body = DeliveryPage)))]
-pub(super) async fn deliveries(
-    State(state): State<ApiState>,
-    caller: Caller,
-    Path(id): Path<String>,
-    Query(query): Query<DeliveryQuery>,
-) -> Result<Json<DeliveryPage>, Problem> {
-    caller.check(Permission::Webhooks)?;
-    endpoint(&state, &caller, &id).await?;
-    let limit = page_limit(&state, query.limit)?;
-    let (mut shard, mut skip) = read_cursor(query.cursor.as_deref())?;
-    let mut deliveries = Vec::new();
-    while shard < state.store().shards() && deliveries.len() < limit {
-        let want = limit - deliveries.len();
-        let page = state.store().delivery_list(shard, &id, skip, want).await?;
-        if page.is_empty() {
-            (shard, skip) = (shard + 1, 0);
-            continue;
-        }
-        skip += want;
-        deliveries.extend(page.into_iter().map(row));
-    }
-    let next = (shard < state.store().shards()).then(|| format!("{shard}.{skip}"));
-    Ok(Json(DeliveryPage { deliveries, next }))
-}
-
-fn row(view: leasehold_engine::store::DeliveryView) -> DeliveryRow {
-    let json = |bytes: &[u8]| serde_json::from_slice(bytes).unwrap_or(Value::Null);
-    DeliveryRow {
-        state: view.state,
-        attempts: view.attempt,
-        created_at: rfc3339(view.first_at),
-        body: json(&view.body),
-        log: view.log.iter().map(|entry| json(entry)).collect(),
-        id: view.id,
-    }
-}
-
-fn read_cursor(cursor: Option<&str>) -> Result<(u16, usize), Problem> {
-    let Some(text) = cursor else { return Ok((0, 0)) };
-    let parts = text.split_once('.').and_then(|(shard, skip)| Some((shard.parse().ok()?, skip.parse().ok()?)));
-    let known = parts.filter(|(_, skip)| *skip <= REPLAY_LOOK * 10);
-    known.ok_or_else(|| Problem::invalid("cursor", "it is not the `next` of a page"))
-}
-
-/// Sends deliveries again: one, or those that failed for good since a time.
-#[utoipa::path(post, path = "/v1/webhooks/{id}/replay", tag = "webhooks", request_body = Replay, params(("id" = String, Path)),
-    responses((status = 202, body = Replayed)))]
-pub(super) async fn replay(
-    State(state): State<ApiState>,
-    caller: Caller,
-    Path(id): Path<String>,
-    Document(ask): Document<Replay>,
-) -> Result<(StatusCode, Json<Replayed>), Problem> {
-    caller.check(Permission::Webhooks)?;
-    endpoint(&state, &caller, &id).await?;
-    let replayed = match (ask.delivery, ask.failed_since) {
-        (Some(delivery), None) => {
-            let mut known = false;
-            for shard in 0..state.store().shards() {
-                known |= state.store().delivery_replay(shard, &id, &delivery).await?;
-            }
-            if !known {
-                return Err(Problem::not_found("delivery", &delivery));
-            }
-            1
-        }
-        (None, Some(since)) => replay_failed(&state, &id, since.timestamp_millis()).await?,
-        _ => return Err(Problem::new(ErrorCode::InvalidArgument, "say either `delivery` or `failed_since`")),
-    };
-    Ok((StatusCode::ACCEPTED, Json(Replayed { replayed })))
-}
-
-async fn replay_failed(state: &ApiState, id: &str, since: i64) -> Result<u64, Problem> {
-    const PAGE: usize = 200;
-    let mut replayed = 0;
-    for shard in 0..state.store().shards() {
-        for skip in (0..REPLAY_LOOK).step_by(PAGE) {
-            let page = state.store().delivery_list(shard, id, skip, PAGE).await?;
-            let enough = page.is_empty();
-            for delivery in page.into_iter().filter(|d| d.state == "exhausted" && d.first_at >= since) {
-                replayed += u64::from(state.store().delivery_replay(shard, id, &delivery.id).await?);
-            }
-            if enough {
-                break;
-            }
-        }
-    }
-    Ok(replayed)
 }
