@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::catalogue::{Ask, Ctx, Kind, failure};
 use crate::policy::rules::{Admission, DATA_CENTER_RESTORE, SourceKind, data_center_resource};
 use crate::policy::{ErrorCode, Notice, Refusal, Tenant};
-use crate::services::{Backup, Origin, Wanted, telling, tickets};
+use crate::services::{Backup, Held, Origin, Wanted, telling, tickets};
 
 /// The arguments of a restore.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -123,6 +123,13 @@ struct SourceFile {
     of_this_job: bool,
 }
 
+/// What an overwrite left behind.
+#[derive(Debug, Serialize, Deserialize)]
+struct Overwritten {
+    checksum: String,
+    safety_backup_id: Option<String>,
+}
+
 /// Whether no attempt follows, so that the source's file is needed no more.
 async fn is_over(ctx: &Ctx, error: &JobError) -> bool {
     match error.recovery {
@@ -191,13 +198,13 @@ impl DataCenterRestore {
             true => Some(self.keep_old(ctx, target).await?),
             false => None,
         };
-        let overwrite = || self.overwrite(ctx, target, source, safety.as_ref());
-        let checksum = ctx.sealed_step(OVERWRITE, Effect::Fenced, overwrite).await?;
+        let overwrite = || self.overwrite(ctx, target, source, safety);
+        let restored = ctx.sealed_step(OVERWRITE, Effect::Fenced, overwrite).await?;
         ctx.step("notify", Effect::Idempotent, || self.tell(ctx, tenant)).await?;
         ctx.progress(100, "done");
-        let mut result = json!({"bytes": source.bytes, "checksum": checksum});
-        if let Some(safety) = safety {
-            result["safety_backup_id"] = json!(safety.id);
+        let mut result = json!({"bytes": source.bytes, "checksum": restored.checksum});
+        if let Some(id) = restored.safety_backup_id {
+            result["safety_backup_id"] = json!(id);
         }
         Ok(Verdict::Done(result))
     }
@@ -208,52 +215,90 @@ impl DataCenterRestore {
 
     /// RESTORE-08: a copy of what is about to be overwritten.
     async fn keep_old(&self, ctx: &Ctx, target: &dyn Database) -> Result<Backup, JobError> {
-        let name = format!("before restore {}", ctx.id());
-        let wanted = Wanted {
-            data_center: &self.data_center,
-            name: &name,
-            description: "",
-            origin: Origin::Safety,
-            suffix: "",
-            steps: ["safety_copy", "publish_safety_copy"],
-            stretch: (30, 60),
-        };
-        ctx.services().backups().make(ctx, target, wanted).await
+        ctx.services().backups().make(ctx, target, self.safety_copy("", &format!("before restore {}", ctx.id()))).await
     }
 
-    /// Replaces the target, and proves that it holds what the source holds; gives the content's checksum.
+    fn safety_copy<'a>(&'a self, suffix: &'a str, name: &'a str) -> Wanted<'a> {
+        Wanted {
+            data_center: &self.data_center,
+            name,
+            description: "",
+            origin: Origin::Safety,
+            suffix,
+            steps: ["safety_copy", "publish_safety_copy"],
+            stretch: (30, 60),
+        }
+    }
+
+    /// The first safety copy if it holds what the target holds now, else another one: a job that was sent back to work
+    /// must not put back what was there days ago.
+    async fn current_safety(
+        &self,
+        ctx: &Ctx,
+        target: &dyn Database,
+        first: Backup,
+        before: &str,
+    ) -> Result<Backup, JobError> {
+        let backups = ctx.services().backups();
+        let held = backups.fetch(ctx, &first.file).await?;
+        if target.checksum_of(held.path()).await.map_err(failure)? == before {
+            return Ok(first);
+        }
+        ctx.log("the data center changed since its safety copy: another one is made");
+        let (suffix, name) = (format!("_{}", ctx.fence()), format!("before restore {}", ctx.id()));
+        backups.make_at_once(ctx, target, self.safety_copy(&suffix, &name)).await
+    }
+
+    /// Replaces the target, and proves that it holds what the source holds.
     async fn overwrite(
         &self,
         ctx: &Ctx,
         target: &dyn Database,
         source: &SourceFile,
-        safety: Option<&Backup>,
-    ) -> Result<String, JobError> {
+        safety: Option<Backup>,
+    ) -> Result<Overwritten, JobError> {
         let held = ctx.services().backups().fetch(ctx, &source.file).await?;
-        let replace = async {
-            let expected = target.checksum_of(held.path()).await.map_err(failure)?;
-            let plan = RestorePlan {
-                source: held.path().to_owned(),
-                sha256: Some(source.sha256.clone()),
-                job: ctx.id().to_string(),
-                fence: ctx.fence(),
-            };
-            let token = ctx.cancelled().clone();
-            target.restore(&plan, ctx.stretch(60, 95), token).await.map_err(failure)?;
-            let found = target.checksum().await.map_err(failure)?;
-            match found == expected {
-                true => Ok(found),
-                false => {
-                    let text = format!("after the restore the data center has checksum {found}, the source {expected}");
-                    Err(JobError::permanent("target_corrupt", text))
-                }
-            }
+        let expected = target.checksum_of(held.path()).await.map_err(failure)?;
+        let Some(first) = safety else {
+            let checksum = self.replace(ctx, target, source, (&held, &expected)).await?;
+            return Ok(Overwritten { checksum, safety_backup_id: None });
         };
-        match replace.await {
-            Ok(checksum) => Ok(checksum),
+        let before = target.checksum().await.map_err(failure)?;
+        if before == expected {
+            // A worker that was lost had done it, or there is nothing to do.
+            return Ok(Overwritten { checksum: expected, safety_backup_id: Some(first.id) });
+        }
+        let safety = self.current_safety(ctx, target, first, &before).await?;
+        match self.replace(ctx, target, source, (&held, &expected)).await {
+            Ok(checksum) => Ok(Overwritten { checksum, safety_backup_id: Some(safety.id) }),
             // The worker stops or lost its lease: drivers keep the old content, and the next attempt overwrites anew.
             Err(error) if ctx.cancelled().is_cancelled() => Err(error),
-            Err(error) => Err(self.put_back(ctx, target, safety, error).await),
+            Err(error) => Err(self.put_back(ctx, target, (&safety, &before), error).await),
+        }
+    }
+
+    async fn replace(
+        &self,
+        ctx: &Ctx,
+        target: &dyn Database,
+        source: &SourceFile,
+        (held, expected): (&Held, &str),
+    ) -> Result<String, JobError> {
+        let plan = RestorePlan {
+            source: held.path().to_owned(),
+            sha256: Some(source.sha256.clone()),
+            job: ctx.id().to_string(),
+            fence: ctx.fence(),
+        };
+        let token = ctx.cancelled().clone();
+        target.restore(&plan, ctx.stretch(60, 95), token).await.map_err(failure)?;
+        let found = target.checksum().await.map_err(failure)?;
+        match found == expected {
+            true => Ok(found),
+            false => {
+                let text = format!("after the restore the data center has checksum {found}, the source {expected}");
+                Err(JobError::permanent("target_corrupt", text))
+            }
         }
     }
 
@@ -263,17 +308,15 @@ impl DataCenterRestore {
         &self,
         ctx: &Ctx,
         target: &dyn Database,
-        safety: Option<&Backup>,
+        (safety, before): (&Backup, &str),
         mut error: JobError,
     ) -> JobError {
-        let Some(safety) = safety else { return error };
         let backups = ctx.services().backups();
         let put_back = async {
-            let held = backups.fetch(ctx, &safety.file).await?;
-            let old = target.checksum_of(held.path()).await.map_err(failure)?;
-            if target.checksum().await.is_ok_and(|found| found == old) {
+            if target.checksum().await.is_ok_and(|found| found == before) {
                 return Ok::<_, JobError>("the data center holds what it held before");
             }
+            let held = backups.fetch(ctx, &safety.file).await?;
             let plan = RestorePlan {
                 source: held.path().to_owned(),
                 sha256: Some(safety.sha256.clone()),

@@ -1,6 +1,6 @@
 //! The job kinds, one file each beside this one, and the policies that they obey.
 //!
-//! Adding a kind touches two files: the kind's own, and [`kinds`] below. A rule is data in `policy`; a kind checks it
+//! Adding a kind touches two files: the kind's own, and the list `kinds` below. A rule is data in `policy`; a kind checks it
 //! when a command is accepted and again when the job starts.
 
 pub mod catalogue;

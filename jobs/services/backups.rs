@@ -107,6 +107,22 @@ impl Backups {
         published
     }
 
+    /// The same within a step of the caller's own.
+    ///
+    /// # Errors
+    /// As [`Backups::make`].
+    pub(crate) async fn make_at_once(
+        &self,
+        ctx: &Ctx,
+        db: &dyn Database,
+        wanted: Wanted<'_>,
+    ) -> Result<Backup, JobError> {
+        let id = format!("bk_{}{}", ctx.id(), wanted.suffix);
+        let place = format!("{}/{}/{id}", ctx.tenant(), wanted.data_center);
+        let copied = self.copy(ctx, db, &place, wanted.stretch).await?;
+        self.publish(ctx, &place, &copied, id, &wanted).await
+    }
+
     /// Copies a database into the place of backups under `place` and the fence, and reads the copy back.
     pub(crate) async fn copy(
         &self,
@@ -217,7 +233,7 @@ pub(crate) struct Wanted<'a> {
     pub(crate) description: &'a str,
     pub(crate) origin: Origin,
     /// Makes the id differ from that of another backup of the same job.
-    pub(crate) suffix: &'static str,
+    pub(crate) suffix: &'a str,
     /// The names of the two steps.
     pub(crate) steps: [&'static str; 2],
     /// The stretch of the job's progress that the copy takes.

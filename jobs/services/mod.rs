@@ -16,8 +16,8 @@ use leasehold_targets::files;
 use leasehold_targets::notices::{self, Notices};
 use leasehold_targets::{Secrets, TargetError};
 
-pub(crate) use backups::Wanted;
 pub use backups::{Backup, Backups, Origin};
+pub(crate) use backups::{Held, Wanted};
 pub use directory::{Directory, TENANTS};
 
 use crate::policy::messages::TemplateError;

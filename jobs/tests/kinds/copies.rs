@@ -279,3 +279,33 @@ async fn eng_12_ac_199_a_backup_of_another_tenant_is_not_found() {
     assert!(estate.catalogue.services().backups().list("t-002").await.unwrap().is_empty());
     estate.finish().await;
 }
+
+#[tokio::test]
+async fn restore_08_a_revived_restore_does_not_put_back_what_was_there_days_ago() {
+    let mut estate = Estate::new().await;
+    let backup_id = made(&mut estate, "dc-2").await;
+    let kept = estate.catalogue.services().backups().get(TENANT, &backup_id).await.unwrap().unwrap();
+    let file = estate.path("backups").join(&kept.file);
+    let bytes = std::fs::read(&file).unwrap();
+    std::fs::write(&file, "damaged").unwrap();
+    let id = estate.submitted("data_center_restore", restore("dc-1", "backup", &backup_id)).await;
+    assert_eq!(estate.run(&id).await.record.place, Place::Dead);
+    // Days later: people went on working, and the file was mended.
+    estate.sql("books.db", "INSERT INTO book (title) VALUES ('later')");
+    std::fs::write(&file, bytes).unwrap();
+    estate.stage.break_restores(1);
+    estate.lab.store.revive(&id, "{}").await.unwrap();
+    let view = estate.run(&id).await;
+    assert_eq!(view.record.place, Place::Dead);
+    assert!(error(&view)["message"].as_str().unwrap().contains("put back"), "{}", error(&view));
+    assert_eq!(estate.count("books.db", "SELECT count(*) FROM book WHERE title = 'later'"), 1);
+    estate.lab.store.revive(&id, "{}").await.unwrap();
+    let view = estate.run(&id).await;
+    assert_eq!(view.record.place, Place::Succeeded, "{}", error(&view));
+    let safety = result(&view)["safety_backup_id"].as_str().unwrap().to_owned();
+    let safety = estate.catalogue.services().backups().get(TENANT, &safety).await.unwrap().unwrap();
+    let safety = rusqlite::Connection::open(estate.path("backups").join(safety.file)).unwrap();
+    let later: i64 = safety.query_row("SELECT count(*) FROM book WHERE title = 'later'", [], |row| row.get(0)).unwrap();
+    assert_eq!(later, 1, "the safety copy holds what was overwritten");
+    estate.finish().await;
+}
