@@ -24,7 +24,7 @@ pub(super) async fn wrap(State(state): State<ApiState>, request: Request, next: 
     let id = request_id(&request);
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str).to_owned();
-    let span = tracing::debug_span!("request", id, %method, route);
+    let span = tracing::info_span!("request", id, %method, route);
     let began = Instant::now();
     let limit = std::time::Duration::from_secs(state.config().server.request_timeout_seconds);
     // A handler that panics is answered like any other failure; the panic hook has logged where it was.
@@ -40,7 +40,11 @@ pub(super) async fn wrap(State(state): State<ApiState>, request: Request, next: 
     let mut response = as_problem(response, &id);
     let status = response.status().as_u16();
     state.meters().answered(method.as_str(), &route, status);
-    span.in_scope(|| tracing::debug!(status, ms = began.elapsed().as_millis() as u64, "answered"));
+    let ms = began.elapsed().as_millis() as u64;
+    span.in_scope(|| match status {
+        500.. => tracing::warn!(status, ms, "answered"),
+        _ => tracing::debug!(status, ms, "answered"),
+    });
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static("?")));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
