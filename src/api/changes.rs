@@ -79,7 +79,6 @@ pub(super) struct Resolution {
     happened: bool,
     /// The step's result, when it happened.
     #[serde(default)]
-    #[schema(value_type = Option<Object>)]
     result: Option<Value>,
     /// How it is known.
     #[serde(default)]

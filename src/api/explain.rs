@@ -43,6 +43,7 @@ pub(super) struct Explanation {
 
 /// One reason.
 #[derive(Serialize, ToSchema)]
+#[schema(as = ExplainedReason)]
 pub(super) struct Reason {
     /// planned_time, retry_delay, maintenance_window, resource_held, queue_paused, no_live_worker, workers_busy,
     /// waiting_for_a_worker, running, cancel_requested, waiting, outcome_unknown or ended.

@@ -54,7 +54,6 @@ pub(super) struct Job {
     pub steps: Option<Vec<StepView>>,
     /// The outcome, once it succeeded; not in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
     pub result: Option<Value>,
     /// Why the last attempt failed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -156,7 +155,6 @@ pub(super) struct EventView {
     pub attempt: u16,
     /// A reason, an error, a person: whatever came with it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
     pub note: Option<Value>,
 }
 

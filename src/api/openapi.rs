@@ -62,6 +62,13 @@ fn finish(operation: &mut Value) {
     let problem = json!({ "description": "A problem; `code` says which.", "content": {
         "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } } });
     operation["responses"]["default"] = problem;
+    let summary = operation["summary"].clone();
+    for response in operation["responses"].as_object_mut().into_iter().flat_map(serde_json::Map::values_mut) {
+        // OpenAPI wants one; where the handler says no more than its summary, that is it.
+        if response["description"].as_str().is_none_or(str::is_empty) {
+            response["description"] = summary.clone();
+        }
+    }
     let tag = operation["tags"][0].as_str().unwrap_or_default().to_owned();
     let name = operation["operationId"].as_str().unwrap_or_default().to_owned();
     operation["operationId"] = json!(format!("{tag}_{name}"));

@@ -33,6 +33,9 @@ async fn every_operation_is_named_once_and_says_what_else_may_come() {
             assert!(names.insert(operation["operationId"].as_str().unwrap().to_owned()), "{at}");
             assert!(!operation["summary"].as_str().unwrap().is_empty(), "{at}");
             assert!(operation["responses"]["default"]["content"]["application/problem+json"].is_object(), "{at}");
+            for (status, response) in operation["responses"].as_object().unwrap() {
+                assert!(!response["description"].as_str().unwrap_or_default().is_empty(), "{at} {status}");
+            }
             let inside: BTreeSet<_> = path.split('{').skip(1).map(|p| p.split('}').next().unwrap()).collect();
             let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
             let named: BTreeSet<_> =
@@ -54,6 +57,10 @@ async fn every_reference_leads_somewhere() {
     for reference in references {
         let pointer = reference.strip_prefix('#').unwrap();
         assert!(api.pointer(pointer).is_some(), "{reference}");
+    }
+    for (schema, field) in [("Reason", "actor"), ("ExplainedReason", "until"), ("Job", "place"), ("Problem", "code")] {
+        let found = &api["components"]["schemas"][schema]["properties"][field];
+        assert!(found.is_object(), "{schema}.{field}: two types share a name");
     }
     for field in ["name", "formal", "lease_end", "environments"] {
         assert!(api["components"]["schemas"]["Tenant"]["properties"][field].is_object(), "{field}");
