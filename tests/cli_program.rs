@@ -3,6 +3,8 @@
 
 #[path = "cli/boot.rs"]
 mod boot;
+#[path = "cli/demo.rs"]
+mod demo;
 #[path = "cli/lab.rs"]
 mod lab;
 #[path = "cli/life.rs"]

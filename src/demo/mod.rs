@@ -67,6 +67,10 @@ pub(crate) async fn run(folder: Option<&Path>, keep: bool, out: &Out) -> std::re
         0 => Ok(()),
         n => {
             let path = place.keep();
+            if out.is_json() {
+                out.aside(format_args!("files and logs are kept in {}", path.display()));
+                return Err(Failure::Shown);
+            }
             Err(Failure::failed(
                 "demo_failed",
                 format!("{n} scenes were not as expected; files and logs are kept in {}", path.display()),

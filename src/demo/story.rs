@@ -242,16 +242,15 @@ impl Story {
         }
         let begun = Instant::now();
         loop {
-            let missing = jobs.iter().filter(|(id, seq, end)| !self.heard(id, *seq, *end)).count();
+            let missing: Vec<String> = jobs.iter().filter_map(|(id, seq, end)| self.unheard(id, *seq, *end)).collect();
             let backlog = self.store.webhook_backlog().await?;
-            if missing == 0 && backlog == 0 {
+            if missing.is_empty() && backlog == 0 {
                 break;
             }
             if begun.elapsed() > Duration::from_secs(15) {
-                return Err(DemoError::new(format!(
-                    "{missing} jobs were not told of to the end, {backlog} deliveries wait"
-                )));
+                return Err(DemoError::new(format!("{backlog} deliveries wait; {}", missing.join("; "))));
             }
+            let missing = missing.len();
             going.at(0, &format!("{missing} jobs to hear of, {backlog} deliveries wait"));
             let _ = tokio::time::timeout(Duration::from_millis(100), self.receiver.next()).await;
         }
@@ -268,10 +267,15 @@ impl Story {
         ))
     }
 
-    /// Whether every change of the job came, from the first seq to the last, and its end is the one that it has.
-    fn heard(&self, id: &str, last: u64, end: Option<&str>) -> bool {
+    /// What has not come of the job: each change from the first seq to the last, and the end that it has.
+    fn unheard(&self, id: &str, last: u64, end: Option<&str>) -> Option<String> {
         let events = self.receiver.events(id);
-        events.keys().copied().eq(1..=last) && end.is_none_or(|end| events.values().any(|event| event == end))
+        let gaps: Vec<String> = (1..=last).filter(|seq| !events.contains_key(seq)).map(|seq| seq.to_string()).collect();
+        if !gaps.is_empty() {
+            return Some(format!("of job {id} seq {} of {last} did not come", gaps.join(", ")));
+        }
+        let end = end.filter(|end| !events.values().any(|event| event == end))?;
+        Some(format!("of job {id} {end} did not come"))
     }
 
     /// The store's own books.

@@ -119,10 +119,10 @@ impl Service {
         let meters = Arc::new(Meters::default());
         let catalogue = Arc::new(catalogue(&config, &store)?);
         let url_rules = sender::url_rules(&config, self.address)?;
-        if let Some(folder) = &self.folder
-            && admin_key::ensure(&store, folder.path()).await?
-        {
-            tracing::info!(file = %folder.path().join(super::ADMIN_KEY_FILE).display(), "the admin key was made");
+        match &self.folder {
+            Some(folder) => admin_key::ensure(&store, folder.path()).await?,
+            None if self.parts.api => admin_key::ensure_any(&store, &config.store.data_dir).await?,
+            None => {}
         }
         if self.parts.webhooks {
             self.webhooks = Some(sender::dispatcher(&config, &store, url_rules.clone(), self.address)?.start());

@@ -83,6 +83,31 @@ fn a_worker_without_any_redis_says_where_one_could_come_from() {
 }
 
 #[test]
+fn api_worker_and_upkeep_apart_do_a_job_with_the_key_that_the_first_api_made() {
+    let lab = Lab::new();
+    let redis = Redis::start(lab.folder.path(), &["--appendonly", "yes", "--appendfsync", "always"]);
+    let on_redis = ["--redis", &redis.url()];
+    let mut api = lab.start(&[&["api", "--listen", "127.0.0.1:0"], &on_redis[..]].concat());
+    let url = api.ready();
+    let mut others = ["worker", "upkeep"].map(|role| lab.start(&[&[role], &on_redis[..]].concat()));
+    others.iter_mut().for_each(|other| drop(other.ready()));
+    lab.tenant(&url);
+    let id = lab.insert(&url);
+    lab.job(&url, &id, |job| job["place"] == "succeeded");
+    let mut second = lab.start(&[&["api", "--listen", "127.0.0.1:0"], &on_redis[..]].concat());
+    let url = second.ready();
+    assert_eq!(
+        lab.json(&url, &["key", "list"])["keys"].as_array().unwrap().len(),
+        1,
+        "a second API makes no second key"
+    );
+    for program in others.iter_mut().chain([&mut api, &mut second]) {
+        program.signal(nix::sys::signal::Signal::SIGTERM);
+        assert!(program.end().success(), "{}", program.heard());
+    }
+}
+
+#[test]
 fn a_missing_redis_server_says_how_to_install_it() {
     let lab = Lab::new();
     let output = lab

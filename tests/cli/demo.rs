@@ -1,0 +1,43 @@
+//! The demo: every scene as expected, left running when told to, nothing left behind.
+
+use nix::sys::signal::Signal::SIGTERM;
+
+use crate::lab::Lab;
+
+#[test]
+fn the_demo_succeeds_and_with_keep_goes_on_until_it_is_told_to_end() {
+    let lab = Lab::new();
+    let mut demo = lab.start(&["demo", "--keep"]);
+    let line = demo.hear("Left running: http://");
+    let shown = demo.heard();
+    assert!(!shown.contains('✗'), "{shown}");
+    for word in [
+        "green, 4 of 4",
+        "red; line 2",
+        "too_late_to_cancel",
+        "maintenance_window",
+        "quota_exceeded",
+        "kill -9",
+        "equals the backup's",
+        "every signature verified",
+        "in exactly one place",
+    ] {
+        assert!(shown.contains(word), "{word} is not shown: {shown}");
+    }
+    let url = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap();
+    assert!(lab.json(url, &["jobs", "--tenant", "t-huaxin"])["jobs"].as_array().unwrap().len() > 5);
+    demo.signal(SIGTERM);
+    assert!(demo.end().success(), "{}", demo.heard());
+    assert!(!lab.data().join("redis/redis.pid").exists(), "redis-server did not end in order");
+}
+
+#[test]
+fn the_demo_does_not_write_into_a_folder_that_has_something_in_it() {
+    let lab = Lab::new();
+    std::fs::create_dir(lab.data()).unwrap();
+    std::fs::write(lab.data().join("precious"), "x").unwrap();
+    let output = lab.run(&["demo"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(crate::lab::text(&output).contains("is not empty"), "{}", crate::lab::text(&output));
+    assert_eq!(std::fs::read_dir(lab.data()).unwrap().count(), 1);
+}
