@@ -16,7 +16,7 @@ endif
 # Further arguments: make demo ARGS=--keep, make bench ARGS=--quick, make test ARGS='-E test(sql_10)'
 ARGS ?=
 
-.PHONY: help demo test bench build fmt lint doc deny check-files unit doctests setup-%
+.PHONY: help setup demo test bench build fmt lint doc deny check-files unit doctests setup-%
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,8 @@ bench: setup-bench ## Our figures beside BullMQ's and bare scripts' (ARGS=--quic
 	cargo build --locked --release --package leasehold --package leasehold-bench
 	@scripts/bench-peers.sh
 	target/release/leasehold-bench $(ARGS)
+
+setup: setup-test ## Install what the tests need and this machine lacks
 
 build: setup-build ## The release binary, target/release/leasehold
 	cargo build --locked --release --package leasehold
