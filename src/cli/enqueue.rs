@@ -17,6 +17,8 @@ const EXAMPLES: &str = "\
 Examples:
   leasehold enqueue sql_update --tenant t-001 --user u1 --role it_ops --role data_ops_specialist \\
       --args-file update.json --at 2026-11-22T04:00 --confirmed --code CHALLENGE:123456 --wait
+  leasehold enqueue sql_update --tenant t-001 --user u1 --role it_ops --role data_ops_specialist \\
+      --arg data_center=dc-1 --arg script=@update.sql --confirmed --code CHALLENGE:123456
   leasehold enqueue data_center_backup --tenant t-001 --user u1 --role it_ops \\
       --args '{\"data_center\":\"dc-1\",\"name\":\"nightly\"}'
 
@@ -37,6 +39,9 @@ pub(crate) struct Enqueue {
     /// File with the arguments; - is standard input
     #[arg(long, value_name = "FILE")]
     args_file: Option<PathBuf>,
+    /// One argument as text, laid over the others; @FILE is the text of a file (--arg script=@update.sql); may be repeated
+    #[arg(long, value_name = "NAME=TEXT|NAME=@FILE")]
+    arg: Vec<String>,
     /// Planned time: RFC 3339, 2026-11-22T02:00 in the business zone, or +15m
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
@@ -123,11 +128,18 @@ impl Enqueue {
     }
 
     fn arguments(&self) -> Result<Value, Failure> {
-        match (&self.args, &self.args_file) {
-            (Some(text), _) => read_json("--args", text),
-            (None, Some(file)) => read_json_file("--args-file", file),
-            (None, None) => Ok(json!({})),
+        let mut arguments = match (&self.args, &self.args_file) {
+            (Some(text), _) => read_json("--args", text)?,
+            (None, Some(file)) => read_json_file("--args-file", file)?,
+            (None, None) => json!({}),
+        };
+        for (name, value) in self.arg.iter().map(|given| one_argument(given)).collect::<Result<Vec<_>, Failure>>()? {
+            let Some(all) = arguments.as_object_mut() else {
+                return Err(Failure::Usage(format!("--arg {name}: the other arguments are no JSON object")));
+            };
+            all.insert(name, Value::String(value));
         }
+        Ok(arguments)
     }
 
     fn person(&self) -> Result<Option<Value>, Failure> {
@@ -159,6 +171,17 @@ pub(crate) fn verification(code: &str) -> Result<Value, Failure> {
         .filter(|(challenge, code)| !challenge.is_empty() && !code.is_empty())
         .ok_or_else(|| Failure::Usage("--code: expected CHALLENGE:CODE".to_owned()))?;
     Ok(json!({ "challenge_id": challenge, "code": code }))
+}
+
+/// `NAME=TEXT`, or `NAME=@FILE` for the text of a file.
+fn one_argument(given: &str) -> Result<(String, String), Failure> {
+    let (name, value) =
+        given.split_once('=').ok_or_else(|| Failure::Usage(format!("--arg {given}: expected NAME=TEXT or NAME=@FILE")))?;
+    let value = match value.strip_prefix('@') {
+        Some(file) => std::fs::read_to_string(file).map_err(|e| Failure::Usage(format!("--arg {name}: {file}: {e}")))?,
+        None => value.to_owned(),
+    };
+    Ok((name.to_owned(), value))
 }
 
 /// The JSON text of an option.

@@ -88,7 +88,7 @@ enum Command {
     /// A scripted day of real jobs on a sandbox estate, then a summary
     Demo(serve::Demo),
     /// Ask for a job
-    Enqueue(enqueue::Enqueue),
+    Enqueue(Box<enqueue::Enqueue>),
     /// Look at one job or change it
     #[command(subcommand)]
     Job(job::Job),

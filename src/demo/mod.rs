@@ -1,24 +1,23 @@
 //! `leasehold demo`: a scripted day of real jobs on a sandbox estate. Nothing is staged: real databases, processes,
 //! signals and signatures. It succeeds only when every scene came out as the rules say.
 
+mod books;
 mod crew;
 mod desk;
 mod error;
 mod estate;
+mod place;
 mod receiver;
 mod scene;
 mod show;
 mod story;
 
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-
-use chrono::{Timelike as _, Utc};
-use leasehold_jobs::policy::Calendar;
+use std::path::Path;
 
 use self::crew::Crew;
 use self::desk::Desk;
 use self::error::{DemoError, Result};
+use self::place::{Place, log_to, settings, zone_by_day};
 use self::receiver::Receiver;
 use self::scene::Scenes;
 use self::show::Show;
@@ -28,11 +27,8 @@ use crate::cli::{Failure, Out};
 use crate::config::Config;
 use crate::roles::{self, ADMIN_KEY_FILE, Parts, Service, ServiceOptions, Signals};
 
-/// Business zones to choose from: the first in which it is day, so that neither the maintenance window nor midnight,
-/// when quotas begin anew, falls into the demo.
-const ZONES: [&str; 4] = ["Asia/Shanghai", "Europe/London", "America/New_York", "Pacific/Auckland"];
-/// Hours of the day that are far enough from both.
-const DAY: std::ops::Range<u32> = 5..21;
+/// Fewer rows would be no estate.
+const LEAST_ROWS: u64 = 200_000;
 
 /// Runs the demo in `folder`, or in a temporary one. With `keep` it is left running until a signal comes.
 ///
@@ -76,34 +72,6 @@ pub(crate) async fn run(folder: Option<&Path>, keep: bool, out: &Out) -> std::re
                 format!("{n} scenes were not as expected; files and logs are kept in {}", path.display()),
             ))
         }
-    }
-}
-
-/// The folder of the demo; a temporary one is removed at the end.
-struct Place {
-    path: PathBuf,
-    temporary: Option<tempfile::TempDir>,
-}
-
-impl Place {
-    fn new(folder: Option<&Path>) -> Result<Self> {
-        let Some(folder) = folder else {
-            let ours_alone = std::fs::Permissions::from_mode(0o700);
-            let temporary = tempfile::Builder::new().prefix("leasehold-demo-").permissions(ours_alone).tempdir()?;
-            return Ok(Self { path: temporary.path().canonicalize()?, temporary: Some(temporary) });
-        };
-        std::fs::create_dir_all(folder)?;
-        if std::fs::read_dir(folder)?.next().is_some() {
-            return Err(DemoError::new(format!("{} is not empty; the demo wants a fresh folder", folder.display())));
-        }
-        Ok(Self { path: folder.canonicalize()?, temporary: None })
-    }
-
-    fn keep(self) -> PathBuf {
-        if let Some(temporary) = self.temporary {
-            let _ = temporary.keep();
-        }
-        self.path
     }
 }
 
@@ -164,61 +132,62 @@ impl Stage {
 /// Plays all scenes; returns the totals.
 async fn play(stage: &mut Stage, show: &Show, scenes: &mut Scenes) -> Vec<(String, String)> {
     let story = &mut stage.story;
-    let elapsed = || show.elapsed();
-    let mut rows = 0;
-
-    let going = show.begin("three data centers with an ERP schema", 0);
-    let built = build(&story.folder).await;
-    let built = built.and_then(|n| {
-        rows = n;
-        if n >= 200_000 { Ok(format!("{n} rows")) } else { Err(DemoError::new(format!("only {n} rows"))) }
-    });
-    let mut good = scenes.note("three data centers with an ERP schema", going, built, elapsed);
-
-    let going = show.begin("tenants and a webhook", 0);
-    let opened = story.open().await;
-    good &= scenes.note("tenants and a webhook", going, opened, elapsed);
-
-    let going = show.begin("a worker process", 0);
-    let hired = story.crew.hire("worker-1").await.map(|()| "worker-1 is ready".to_owned());
-    good &= scenes.note("a worker process", going, hired, elapsed);
-    if !good {
-        return Vec::new();
-    }
-
+    let rows = match opening(story, show, scenes).await {
+        Some(rows) => rows,
+        None => return Vec::new(),
+    };
     let mut planned = show.begin("a planned update with backup", 100);
-    let green = story.plan_green().await;
-
-    let going = show.begin("a cancel 30 minutes ahead", 0);
-    scenes.note("a cancel 30 minutes ahead", going, story.cancel_in_time().await, elapsed);
-    let going = show.begin("a cancel 5 minutes ahead", 0);
-    scenes.note("a cancel 5 minutes ahead", going, story.cancel_too_late().await, elapsed);
-    let going = show.begin("an update planned for 02:00", 0);
-    scenes.note("an update planned for 02:00", going, story.in_the_window().await, elapsed);
-    let mut going = show.begin("the eleventh update of a day", 100);
-    let outcome = story.eleventh(&mut going).await;
-    scenes.note("the eleventh update of a day", going, outcome, elapsed);
-
-    let outcome = match green {
+    let id = story.plan_green().await;
+    refusals(story, show, scenes).await;
+    let outcome = match id {
         Ok(id) => story.green(&id, &mut planned).await,
         Err(error) => Err(error),
     };
-    scenes.note("a planned update with backup", planned, outcome, elapsed);
+    scenes.note(planned, outcome, show);
     let mut going = show.begin("an update with failing statements", 100);
     let outcome = story.red(&mut going).await;
-    scenes.note("an update with failing statements", going, outcome, elapsed);
+    scenes.note(going, outcome, show);
     let mut going = show.begin("a worker killed between backup and execute", 100);
     let outcome = story.killed(&mut going).await;
-    scenes.note("a worker killed between backup and execute", going, outcome, elapsed);
+    scenes.note(going, outcome, show);
     let mut going = show.begin("a restore after a careless update", 100);
     let outcome = story.restored(&mut going).await;
-    scenes.note("a restore after a careless update", going, outcome, elapsed);
+    scenes.note(going, outcome, show);
     let mut going = show.begin("webhooks", 0);
     let outcome = story.webhooks(&mut going).await;
-    scenes.note("webhooks", going, outcome, elapsed);
+    scenes.note(going, outcome, show);
     let going = show.begin("the store's books", 0);
-    scenes.note("the store's books", going, story.audit().await, elapsed);
+    scenes.note(going, story.audit().await, show);
     totals(story, rows, show).await
+}
+
+/// The estate, the tenants and a worker; the rows, when all went well.
+async fn opening(story: &mut Story, show: &Show, scenes: &mut Scenes) -> Option<u64> {
+    let going = show.begin("three data centers with an ERP schema", 0);
+    let rows = build(&story.folder).await;
+    let built = rows
+        .and_then(|rows| if rows >= LEAST_ROWS { Ok(rows) } else { Err(DemoError::new(format!("only {rows} rows"))) });
+    let rows = built.as_ref().ok().copied();
+    scenes.note(going, built.map(|rows| format!("{rows} rows")), show);
+    let going = show.begin("tenants and a webhook", 0);
+    let opened = scenes.note(going, story.open().await, show);
+    let going = show.begin("a worker process", 0);
+    let hired = story.crew.hire("worker-1").await.map(|()| "worker-1 is ready".to_owned());
+    let hired = scenes.note(going, hired, show);
+    rows.filter(|_| opened && hired)
+}
+
+/// What the rules do not allow, while the planned update waits for its time.
+async fn refusals(story: &Story, show: &Show, scenes: &mut Scenes) {
+    let going = show.begin("a cancel 30 minutes ahead", 0);
+    scenes.note(going, story.cancel_in_time().await, show);
+    let going = show.begin("a cancel 5 minutes ahead", 0);
+    scenes.note(going, story.cancel_too_late().await, show);
+    let going = show.begin("an update planned for 02:00", 0);
+    scenes.note(going, story.in_the_window().await, show);
+    let mut going = show.begin("the eleventh update of a day", 100);
+    let outcome = story.eleventh(&mut going).await;
+    scenes.note(going, outcome, show);
 }
 
 async fn build(folder: &Path) -> Result<u64> {
@@ -251,64 +220,9 @@ async fn totals(story: &Story, rows: u64, show: &Show) -> Vec<(String, String)> 
             "webhooks",
             format!("{} verified, {} refused, {} doubles", webhooks.verified, webhooks.refused, webhooks.doubles),
         ),
-        ("on disk", format!("{:.1} MB", story::bytes_in(&story.folder) as f64 / 1e6)),
+        ("on disk", format!("{:.1} MB", books::bytes_in(&story.folder) as f64 / 1e6)),
         ("time", format!("{:.1} s", show.elapsed().as_secs_f64())),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .to_vec()
-}
-
-fn zone_by_day() -> Result<&'static str> {
-    let now = Utc::now();
-    let by_day = ZONES.into_iter().find(|zone| {
-        let calendar: Option<Calendar> = serde_json::from_value(serde_json::json!(zone)).ok();
-        calendar.is_some_and(|calendar| DAY.contains(&calendar.local(now).hour()))
-    });
-    by_day.ok_or_else(|| DemoError::new("it is night in every zone"))
-}
-
-/// The demo's configuration: short leases, so that a killed worker is noticed soon; webhooks to this machine.
-fn settings(folder: &Path, zone: &str) -> String {
-    let folder = serde_json::json!(folder.to_string_lossy());
-    format!(
-        "[server]\nlisten = \"127.0.0.1:0\"\n\n[store]\ndata_dir = {folder}\n\n[worker]\nlease_ms = 3000\nrenew_ms = 1000\nslots = 4\n\n\
-         [webhooks]\nallow = [\"127.0.0.0/8\"]\n\n[time]\nbusiness_zone = \"{zone}\"\n"
-    )
-}
-
-/// Log lines go to a file: the screen belongs to the scenes.
-fn log_to(folder: &Path) -> Result<()> {
-    let file = std::fs::File::create(folder.join("demo.log"))?;
-    let filter = tracing_subscriber::EnvFilter::new("info");
-    let subscriber =
-        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(std::sync::Mutex::new(file));
-    // Only the first subscriber of a process counts.
-    drop(subscriber.try_init());
-    Ok(())
-}
-
-#[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may panic")]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn at_every_hour_of_a_year_it_is_day_in_one_of_the_zones() {
-        let start = chrono::DateTime::parse_from_rfc3339("2026-01-01T00:00:00Z").unwrap().to_utc();
-        for hour in 0..24 * 366 {
-            let now = start + chrono::TimeDelta::hours(hour);
-            let day = |zone: &&str| {
-                DAY.contains(&serde_json::from_value::<Calendar>(serde_json::json!(zone)).unwrap().local(now).hour())
-            };
-            assert!(ZONES.iter().any(|zone| day(&zone)), "{now}");
-        }
-    }
-
-    #[test]
-    fn the_settings_are_sound() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("leasehold.toml");
-        std::fs::write(&file, settings(folder.path(), "Asia/Shanghai")).unwrap();
-        Config::from_sources(Some(&file), []).unwrap();
-    }
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::error::Result;
-use super::show::Going;
+use super::show::{Going, Show};
 use crate::cli::Table;
 
 /// One thing that was to be shown.
@@ -25,20 +25,15 @@ pub(super) struct Scenes(Vec<Scene>);
 
 impl Scenes {
     /// Notes the end of a scene; whether it was as expected.
-    pub(super) fn note(
-        &mut self,
-        name: &str,
-        going: Going,
-        outcome: Result<String>,
-        elapsed: impl FnOnce() -> Duration,
-    ) -> bool {
+    pub(super) fn note(&mut self, going: Going, outcome: Result<String>, show: &Show) -> bool {
         let (good, outcome) = match outcome {
             Ok(outcome) => (true, outcome),
             Err(error) => (false, error.to_string()),
         };
+        let name = going.name().to_owned();
         let took = going.end(good, &outcome);
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        self.0.push(Scene { name: name.to_owned(), good, outcome, ended_ms: ms(elapsed()), took_ms: ms(took) });
+        self.0.push(Scene { name, good, outcome, ended_ms: ms(show.elapsed()), took_ms: ms(took) });
         good
     }
 

@@ -83,6 +83,11 @@ impl Going {
         }
     }
 
+    /// What it is.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// It ended; returns how long it took.
     pub(super) fn end(self, good: bool, text: &str) -> Duration {
         let took = self.begun.elapsed();

@@ -1,7 +1,7 @@
 //! The scripted day: each scene asks for something over the API, and checks what came of it.
 
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::time::Instant;
 
 use chrono::{DateTime, NaiveTime, TimeDelta, Utc};
 use leasehold_engine::Store;
@@ -18,14 +18,6 @@ use super::receiver::Receiver;
 use super::show::Going;
 use crate::cli::Failure;
 use crate::cli::out::text;
-
-/// The words that end a job, as webhooks say them.
-const ENDS: [(&str, &str); 4] = [
-    ("succeeded", "job.succeeded"),
-    ("cancelled", "job.cancelled"),
-    ("dead", "job.failed"),
-    ("unknown", "job.unknown"),
-];
 
 /// What every scene works with.
 pub(super) struct Story {
@@ -71,7 +63,7 @@ impl Story {
         let late = milliseconds(&job, "started_at")? - milliseconds(&job, "run_at")?;
         let counts = (text(&job, "result.counts.ok"), text(&job, "result.counts.total"));
         expect(text(&job, "result.colour") == "green" && counts.0 == counts.1, "it is not green")?;
-        expect((0..1_000).contains(&late), &format!("it started {late} ms after its time"))?;
+        expect((0..2_000).contains(&late), &format!("it started {late} ms after its time"))?;
         Ok(format!(
             "green, {} of {} statements, started {late} ms after its planned time, backup {}",
             counts.0,
@@ -166,11 +158,11 @@ impl Story {
         });
         let begun = begun.await?;
         expect(step(&begun, "backup").is_some_and(|step| step["done"] == true), "the backup is not done")?;
-        self.crew.hire("worker-2").await?;
         let pid = self.crew.kill("worker-1").await?;
         let killed = Instant::now();
         expect(proof(&other)? == [0; 5], "a statement ran before the kill")?;
         other.execute_batch("ROLLBACK")?;
+        self.crew.hire("worker-2").await?;
         going.at(40, "worker-1 was killed; waiting for its lease to end");
         let job = self.desk.wait(&id, "succeeded", |job| bar(going, job)).await?;
         let times = proof(&other)?;
@@ -232,60 +224,6 @@ impl Story {
         Tenant::parse(FIRST, &document.bytes).map_err(|refusal| DemoError::new(refusal.to_string()))
     }
 
-    /// Every change of every job came by a webhook, each signature was right, and nothing waits.
-    pub(super) async fn webhooks(&self, going: &mut Going) -> Result<String> {
-        let mut jobs = Vec::new();
-        for id in self.desk.jobs() {
-            let job = self.desk.job(&id).await?;
-            let end = ENDS.iter().find(|(word, _)| *word == text(&job, "place")).map(|(_, event)| *event);
-            jobs.push((id, job["seq"].as_u64().unwrap_or(0), end));
-        }
-        let begun = Instant::now();
-        loop {
-            let missing: Vec<String> = jobs.iter().filter_map(|(id, seq, end)| self.unheard(id, *seq, *end)).collect();
-            let backlog = self.store.webhook_backlog().await?;
-            if missing.is_empty() && backlog == 0 {
-                break;
-            }
-            if begun.elapsed() > Duration::from_secs(15) {
-                return Err(DemoError::new(format!("{backlog} deliveries wait; {}", missing.join("; "))));
-            }
-            let missing = missing.len();
-            going.at(0, &format!("{missing} jobs to hear of, {backlog} deliveries wait"));
-            let _ = tokio::time::timeout(Duration::from_millis(100), self.receiver.next()).await;
-        }
-        let counts = self.receiver.counts();
-        expect(
-            counts.refused == 0,
-            &format!("{} signatures were wrong: {}", counts.refused, self.receiver.refused().join("; ")),
-        )?;
-        Ok(format!(
-            "{} received, every signature verified, {} doubles, {} jobs told of without a gap",
-            counts.verified,
-            counts.doubles,
-            jobs.len()
-        ))
-    }
-
-    /// What has not come of the job: each change from the first seq to the last, and the end that it has.
-    fn unheard(&self, id: &str, last: u64, end: Option<&str>) -> Option<String> {
-        let events = self.receiver.events(id);
-        let gaps: Vec<String> = (1..=last).filter(|seq| !events.contains_key(seq)).map(|seq| seq.to_string()).collect();
-        if !gaps.is_empty() {
-            return Some(format!("of job {id} seq {} of {last} did not come", gaps.join(", ")));
-        }
-        let end = end.filter(|end| !events.values().any(|event| event == end))?;
-        Some(format!("of job {id} {end} did not come"))
-    }
-
-    /// The store's own books.
-    pub(super) async fn audit(&self) -> Result<String> {
-        let report = self.store.audit().await?;
-        let first = report.findings.first().map(|finding| format!("{}: {}", finding.subject, finding.text));
-        expect(first.is_none(), &first.unwrap_or_default())?;
-        Ok(format!("{} jobs, each in exactly one place; indexes, counters and locks agree", report.jobs))
-    }
-
     async fn planned(
         &self,
         tenant: &str,
@@ -313,7 +251,7 @@ fn proof(db: &Connection) -> Result<[u32; 5]> {
     times.try_into().map_err(|_| DemoError::new("the table of proof has not five rows"))
 }
 
-fn expect(good: bool, otherwise: &str) -> Result<()> {
+pub(super) fn expect(good: bool, otherwise: &str) -> Result<()> {
     if good { Ok(()) } else { Err(DemoError::new(otherwise)) }
 }
 
@@ -334,15 +272,4 @@ fn milliseconds(job: &Value, name: &str) -> Result<i64> {
     let at =
         DateTime::parse_from_rfc3339(&text(job, name)).map_err(|error| DemoError::new(format!("{name}: {error}")))?;
     Ok(at.timestamp_millis())
-}
-
-/// Bytes of a folder's files.
-pub(super) fn bytes_in(folder: &Path) -> u64 {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let size = |entry: std::fs::DirEntry| match entry.metadata() {
-        Ok(facts) if facts.is_dir() => bytes_in(&entry.path()),
-        Ok(facts) => facts.len(),
-        Err(_) => 0,
-    };
-    entries.map(size).sum()
 }

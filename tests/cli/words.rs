@@ -32,16 +32,24 @@ fn the_exit_status_says_done_failed_usage_or_refused() {
     let lab = Lab::new();
     let (_up, url) = lab.up();
     lab.tenant(&url);
+    std::fs::write(lab.folder.path().join("name.txt"), "a name").unwrap();
     let status = |arguments: &[&str]| {
         let output = lab.ask(&url, arguments);
         (output.status.code().unwrap(), text(&output))
     };
     let backup = |center: &str| format!(r#"{{"data_center":"{center}","name":"n"}}"#);
     let (here, gone) = (backup("dc"), backup("gone"));
-    let cases: [(i32, &str, Vec<&str>); 10] = [
+    let cases: [(i32, &str, Vec<&str>); 12] = [
         (0, "", vec!["jobs"]),
         (0, "succeeded", [&["enqueue", "data_center_backup", "--args", &here, "--wait"], WHO].concat()),
         (1, "target_not_found", [&["enqueue", "data_center_backup", "--args", &gone, "--wait"], WHO].concat()),
+        (
+            0,
+            "succeeded",
+            [&["enqueue", "data_center_backup", "--arg", "data_center=dc", "--arg", "name=@name.txt", "--wait"], WHO]
+                .concat(),
+        ),
+        (2, "expected NAME=TEXT", [&["enqueue", "data_center_backup", "--arg", "data_center"], WHO].concat()),
         (1, "not_found", vec!["job", "show", "nosuchjob"]),
         (2, "unexpected argument", vec!["jobs", "--no-such-flag"]),
         (2, "no JSON", [&["enqueue", "data_center_backup", "--args", "{"], WHO].concat()),
