@@ -9,3 +9,5 @@ mod estate;
 
 #[path = "crash/mod.rs"]
 mod crash;
+#[path = "walkthrough/mod.rs"]
+mod walkthrough;

@@ -175,10 +175,13 @@ pub(crate) fn verification(code: &str) -> Result<Value, Failure> {
 
 /// `NAME=TEXT`, or `NAME=@FILE` for the text of a file.
 fn one_argument(given: &str) -> Result<(String, String), Failure> {
-    let (name, value) =
-        given.split_once('=').ok_or_else(|| Failure::Usage(format!("--arg {given}: expected NAME=TEXT or NAME=@FILE")))?;
+    let (name, value) = given
+        .split_once('=')
+        .ok_or_else(|| Failure::Usage(format!("--arg {given}: expected NAME=TEXT or NAME=@FILE")))?;
     let value = match value.strip_prefix('@') {
-        Some(file) => std::fs::read_to_string(file).map_err(|e| Failure::Usage(format!("--arg {name}: {file}: {e}")))?,
+        Some(file) => {
+            std::fs::read_to_string(file).map_err(|e| Failure::Usage(format!("--arg {name}: {file}: {e}")))?
+        }
         None => value.to_owned(),
     };
     Ok((name.to_owned(), value))

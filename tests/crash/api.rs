@@ -1,0 +1,66 @@
+//! The API killed at every call that it makes for one request, with a client that asks again with the same
+//! Idempotency-Key: exactly one job, one unit of the quota, and the job is done once.
+
+use std::time::{Duration, Instant};
+
+use leasehold_engine::store::JobFilter;
+use reqwest::Method;
+
+use super::update::Run;
+use super::{judge, table};
+use crate::estate::center::SCRIPT;
+use crate::estate::{Estate, Fault, Point, Proxy, TENANT, Watch, sql_update};
+
+const KEY: [(&str, &str); 1] = [("idempotency-key", "order-4711")];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn eng_03_an_api_killed_at_any_call_of_a_request_makes_one_job() {
+    let mut cases = Vec::new();
+    for point in calls_of_a_request().await {
+        for (word, fault) in [("before", Fault::KilledBefore), ("after", Fault::KilledAfter), ("lost", Fault::ReplyLost)] {
+            let plan = (point.clone(), fault);
+            cases.push((format!("{point}, {word}"), async move { asked_again(plan).await }));
+        }
+    }
+    table::all("API killed at a call of POST /v1/jobs, before and after; reply lost", cases).await;
+}
+
+/// What the API asks Redis for one request.
+async fn calls_of_a_request() -> Vec<Point> {
+    let (estate, proxy) = Estate::start_proxied(Proxy::start).await;
+    proxy.arm(Watch::Everything, None);
+    let (status, answer) = estate.portal.send(Method::POST, "/v1/jobs", Some(&sql_update(TENANT, "dc-1", SCRIPT)), &KEY).await.unwrap();
+    assert_eq!(status.as_u16(), 202, "{answer}");
+    proxy.calls()
+}
+
+async fn asked_again(plan: (Point, Fault)) -> Run {
+    let began = Instant::now();
+    let (mut estate, proxy) = Estate::start_proxied(Proxy::start).await;
+    let wish = sql_update(TENANT, "dc-1", SCRIPT);
+    let kills = plan.1 != Fault::ReplyLost;
+    proxy.arm(Watch::Everything, Some(plan));
+    let first = estate.portal.send(Method::POST, "/v1/jobs", Some(&wish), &KEY).await;
+    let struck = proxy.struck(Duration::from_secs(5)).await;
+    let told = first.ok().filter(|(status, _)| status.as_u16() == 202).map(|(_, job)| job["id"].as_str().unwrap().to_owned());
+    if kills {
+        assert!(told.is_none(), "a dead API does not answer");
+        estate.service.ended().await;
+        estate.service_again(&proxy.url());
+        proxy.aim(estate.service.pid());
+        estate.service.ready().await;
+    }
+    let (status, job) = estate.portal.send(Method::POST, "/v1/jobs", Some(&wish), &KEY).await.unwrap();
+    assert_eq!(status.as_u16(), 202, "{job}");
+    let id = job["id"].as_str().unwrap().to_owned();
+    assert!(told.is_none_or(|told| told == id), "another job than the one that was acknowledged");
+    let store = estate.store().await;
+    let page = store.jobs(&JobFilter { kind: Some("sql_update".into()), ..JobFilter::default() }, None, 100).await.unwrap();
+    assert_eq!(page.jobs.iter().map(|job| job.id.to_string()).collect::<Vec<_>>(), [id.clone()]);
+    assert_eq!(job["quota"]["used"], 1, "{job}");
+    let mut worker = estate.worker("first", &estate.redis_url());
+    let job = judge::ended(&estate, &id).await;
+    worker.stop().await;
+    judge::all_is_well(&estate, &id, &job).await;
+    Run { attempts: job["attempt"].as_u64().unwrap(), took: began.elapsed(), calls: Vec::new(), struck }
+}

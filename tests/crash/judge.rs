@@ -52,12 +52,12 @@ async fn history(estate: &Estate, id: &str) -> BTreeMap<u64, String> {
 
 /// Each effect once, the right colour, one backup from before, nothing lost in the store.
 pub async fn all_is_well(estate: &Estate, id: &str, job: &Value) {
+    assert_eq!(center::effects(&estate.center), Effects::once(), "what the data center shows");
     assert_eq!(job["place"], "succeeded", "{job}");
     assert_eq!(job["result"]["colour"], "red", "{job}");
     let statements = job["result"]["statements"].as_array().unwrap();
     let failed: Vec<u64> = statements.iter().filter(|one| one["ok"] != true).map(|one| one["index"].as_u64().unwrap()).collect();
     assert_eq!((statements.len(), failed), (6, vec![FAILS]), "{job}");
-    assert_eq!(center::effects(&estate.center), Effects::once(), "what the data center shows");
     let store = estate.store().await;
     one_backup(estate, &store, job).await;
     notices_once(&store, id).await;

@@ -4,6 +4,7 @@
 mod api;
 mod execute;
 mod judge;
+mod service;
 mod sql_update;
 mod table;
 mod update;

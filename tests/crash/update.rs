@@ -1,5 +1,6 @@
 //! One SQL update under a fault, on an estate of its own, from the request to the verdict.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::judge;
@@ -21,6 +22,11 @@ pub struct Run {
 /// Runs an update on a worker behind a proxy that strikes at `plan`, with a second worker taking over from a dead one;
 /// panics when anything is not as it must be.
 pub async fn run(script: &str, plan: Option<(Point, Fault)>) -> Run {
+    run_meddled(script, plan, |_| ()).await
+}
+
+/// The same, with somebody who meddles with the data center after the fault and before another worker comes.
+pub async fn run_meddled(script: &str, plan: Option<(Point, Fault)>, meddle: impl FnOnce(&Path) + Send) -> Run {
     let began = Instant::now();
     let estate = Estate::start().await;
     let id = estate.portal.ask(&sql_update(TENANT, "dc-1", script)).await;
@@ -37,6 +43,7 @@ pub async fn run(script: &str, plan: Option<(Point, Fault)>) -> Run {
     let mut second = None;
     if struck && kills {
         assert!(!first.ended().await.success());
+        meddle(&estate.center);
         second = Some(estate.worker("second", &estate.redis_url()));
     }
     let job = judge::ended(&estate, &id).await;
@@ -49,7 +56,7 @@ pub async fn run(script: &str, plan: Option<(Point, Fault)>) -> Run {
 /// The boundaries of an undisturbed update: each call that concerns it, in order, but for those that come by the clock.
 pub async fn boundaries() -> Vec<Point> {
     let run = run(SCRIPT, None).await;
-    let by_clock = |point: &Point| BY_CLOCK.contains(&point.name.as_str()) || point.name.contains([':', ',']);
+    let by_clock = |point: &Point| BY_CLOCK.contains(&point.name.as_str()) || point.name.contains(',') || point.name.ends_with(" ended");
     // Later claims and settlements are those of the notices that it sent.
     let again = |point: &Point| ["claim", "settle"].contains(&point.name.as_str()) && point.nth > 1;
     run.calls.into_iter().filter(|point| !by_clock(point) && !again(point)).collect()

@@ -37,6 +37,7 @@ window = ""
 [webhooks]
 allow = ["127.0.0.0/8"]
 schedule_seconds = [0, 1, 1, 1, 1, 1]
+total_timeout_seconds = 2
 jitter_percent = 0
 "#;
 
@@ -59,7 +60,9 @@ pub struct Estate {
 impl Estate {
     /// Starts one without a worker.
     pub async fn start() -> Self {
-        Self::start_with(CONFIG, None).await
+        let (folder, redis) = (new_folder(), start_redis().await);
+        let url = redis.lock().unwrap().url();
+        Self::on(folder, redis, &url).await
     }
 
     /// The same, with the API's way to Redis through `proxied`.
@@ -68,24 +71,13 @@ impl Estate {
         let redis = start_redis().await;
         let proxy = proxied(folder.path().join("api.sock"), redis.clone());
         let url = proxy.url();
-        let estate = Self::on(folder, redis, CONFIG, &url).await;
+        let estate = Self::on(folder, redis, &url).await;
         proxy.aim(estate.service.pid());
         (estate, proxy)
     }
 
-    /// The same with more configuration laid over ours.
-    pub async fn start_with(config: &str, environments: Option<Value>) -> Self {
-        let (folder, redis) = (new_folder(), start_redis().await);
-        let url = redis.lock().unwrap().url();
-        let estate = Self::on(folder, redis, config, &url).await;
-        if let Some(environments) = environments {
-            estate.portal.put(&format!("/v1/tenants/{TENANT}"), &tenant(environments)).await;
-        }
-        estate
-    }
-
-    async fn on(folder: tempfile::TempDir, redis: Arc<Mutex<RedisServer>>, config: &str, redis_url: &str) -> Self {
-        std::fs::write(folder.path().join("leasehold.toml"), config).unwrap();
+    async fn on(folder: tempfile::TempDir, redis: Arc<Mutex<RedisServer>>, redis_url: &str) -> Self {
+        std::fs::write(folder.path().join("leasehold.toml"), CONFIG).unwrap();
         let center = center::build(&folder.path().join("dc-1.db"));
         let mut service = up(folder.path(), redis_url, "127.0.0.1:0");
         let line = service.ready().await;

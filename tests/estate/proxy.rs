@@ -162,16 +162,6 @@ impl Proxy {
         state.calls.clear();
     }
 
-    /// Counts nothing any more.
-    pub fn disarm(&self) {
-        self.arm_nothing();
-    }
-
-    fn arm_nothing(&self) {
-        let mut state = self.inner.state();
-        (state.watch, state.plan) = (Watch::Nothing, None);
-    }
-
     /// Whom to kill or stop.
     pub fn aim(&self, pid: u32) {
         self.inner.state().pid = pid;
@@ -280,7 +270,8 @@ impl State {
             Watch::Nothing => false,
             Watch::Everything => !NOISE.contains(&verb),
             // A worker that starts when the job is ready gets it by its first claim.
-            Watch::Job(job) => verb == "claim" || is_word(words, 0, "EVALSHA") && words.iter().any(|word| contains(word, job.as_bytes())),
+            // Of the deliveries nothing but their ids is told when they are settled.
+            Watch::Job(job) => ["claim", "delivery_settle"].contains(&verb) || is_word(words, 0, "EVALSHA") && words.iter().any(|word| contains(word, job.as_bytes())),
         }
     }
 
@@ -303,7 +294,7 @@ impl State {
         hit
     }
 
-    /// The verb; for a step its name, for progress also its text.
+    /// The verb; for a step with its name, for progress also what it says of statements.
     fn names(&self, words: &[&[u8]]) -> Vec<String> {
         let word = |at: usize| words.get(at).map(|word| String::from_utf8_lossy(word).into_owned()).unwrap_or_default();
         if !is_word(words, 0, "EVALSHA") {
@@ -312,7 +303,11 @@ impl State {
         let verb = words.get(1).and_then(|sha| self.verbs.get(*sha)).cloned().unwrap_or_else(|| "script".to_owned());
         match verb.as_str() {
             "step_begin" | "step_end" => vec![format!("{verb} {}", word(7))],
-            "progress" => vec![format!("progress: {}", word(8)), verb],
+            "progress" => {
+                // Its log lines say which statements have ended: `statement 3 (line 3): ok, …`.
+                let lines = (11..words.len()).map(word).filter_map(|line| Some(line.split_once(" (")?.0.to_owned()));
+                [verb.clone()].into_iter().chain(lines.map(|statement| format!("{statement} ended"))).collect()
+            }
             _ => vec![verb],
         }
     }
