@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Takes the guards of engine/tests/guards.toml out, one at a time, and names the tests that notice.
+"""Takes the guards of engine/ and jobs/ (tests/guards.toml) out, one at a time, and names the tests that notice.
 
 Works in a copy of the tree under target/guards (sharing nothing but crates.io's cache), so the checkout is never touched.
 Usage: scripts/guards.py [PART-OF-A-NAME ...]    Exit status 1 when a guard can be taken out unseen.
@@ -24,9 +24,9 @@ def copy_tree() -> None:
             shutil.copy(source, copy)
 
 
-def failing_tests() -> tuple[bool, list[str]]:
+def failing_tests(package: str) -> tuple[bool, list[str]]:
     run = subprocess.run(
-        ["cargo", "nextest", "run", "-p", "leasehold-engine", "--no-fail-fast", "--target-dir", str(COPY / "target")],
+        ["cargo", "nextest", "run", "-p", package, "--no-fail-fast", "--target-dir", str(COPY / "target")],
         cwd=COPY, capture_output=True, text=True)
     text = run.stdout + run.stderr
     tests = sorted(set(re.findall(r"(?:FAIL|TIMEOUT|ABORT|SIG\w+) \[[^]]*\] (?:\([^)]*\) )?\S+ (\S+)", text)))
@@ -38,10 +38,13 @@ def failing_tests() -> tuple[bool, list[str]]:
 
 def main() -> int:
     wanted = sys.argv[1:]
-    guards = tomllib.loads((ROOT / "engine/tests/guards.toml").read_text())["guard"]
+    guards = []
+    for room in ("engine", "jobs"):
+        listed = tomllib.loads((ROOT / room / "tests" / "guards.toml").read_text())["guard"]
+        guards += [(f"leasehold-{room}", guard) for guard in listed]
     copy_tree()
     unseen = 0
-    for guard in guards:
+    for package, guard in guards:
         if wanted and not any(part in guard["name"] for part in wanted):
             continue
         file = COPY / guard["file"]
@@ -51,7 +54,7 @@ def main() -> int:
             unseen += 1
             continue
         file.write_text(whole.replace(guard["from"], guard["to"]))
-        built, tests = failing_tests()
+        built, tests = failing_tests(package)
         file.write_text(whole)
         seen = built and bool(tests)
         unseen += not seen
