@@ -1,12 +1,13 @@
 //! Speaks HTTP to the API: address, key, JSON, and problems turned into failures.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::{Method, Response};
 use serde_json::Value;
 
 use super::{Failure, Global, problem::Problem};
+use crate::config::Config;
 use crate::roles::ADMIN_KEY_FILE;
 
 /// Where the API is when nobody says.
@@ -25,7 +26,7 @@ impl Client {
         let base = global.url.clone().unwrap_or_else(|| DEFAULT_URL.to_owned());
         let key = match std::env::var("LEASEHOLD_KEY") {
             Ok(key) if !key.trim().is_empty() => Some(key.trim().to_owned()),
-            _ => key_in(global.data_dir.as_deref().unwrap_or(Path::new("data"))),
+            _ => key_in(&data_folder(global)),
         };
         Self::at(&base, key)
     }
@@ -154,6 +155,12 @@ pub(crate) fn query<'a>(pairs: impl IntoIterator<Item = (&'a str, Option<String>
     }
     let text = text.finish();
     if text.is_empty() { text } else { format!("?{text}") }
+}
+
+/// The data folder, as a server with the same command line and variables would have it.
+fn data_folder(global: &Global) -> PathBuf {
+    let configured = || Config::load(global.config.as_deref()).ok().map(|config| config.store.data_dir);
+    global.data_dir.clone().or_else(configured).unwrap_or_else(|| PathBuf::from("data"))
 }
 
 fn key_in(folder: &Path) -> Option<String> {

@@ -180,3 +180,18 @@ fn the_doctor_names_what_is_wrong_and_no_secret() {
     let key = std::fs::read_to_string(lab.data().join("admin.key")).unwrap();
     assert!(!said.contains(key.trim()));
 }
+
+#[test]
+fn the_key_is_found_in_the_data_folder_of_the_configuration() {
+    let lab = Lab::new();
+    let (_up, url) = lab.up();
+    let ask = |data: &std::path::Path| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_leasehold"));
+        command.env_clear().env("LEASEHOLD__STORE__DATA_DIR", data).env("LEASEHOLD_URL", &url);
+        command.current_dir(lab.folder.path().parent().unwrap()).arg("jobs").output().unwrap()
+    };
+    assert!(ask(&lab.data()).status.success());
+    let output = ask(lab.folder.path());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).contains("no API key"), "{}", text(&output));
+}
