@@ -7,6 +7,8 @@
 #[path = "estate/mod.rs"]
 mod estate;
 
+#[path = "bad_input/mod.rs"]
+mod bad_input;
 #[path = "crash/mod.rs"]
 mod crash;
 #[path = "walkthrough/mod.rs"]

@@ -17,12 +17,12 @@ use leasehold_engine::{Store, StoreOptions};
 use serde_json::{Value, json};
 
 pub use portal::{Portal, sql_update};
-pub use program::{Program, leasehold};
+pub use program::Program;
 pub use proxy::{Fault, Point, Proxy, Watch};
 pub use receiver::{Arrival, Receiver};
 
 /// Short leases, quick loops, no maintenance window, an upstream that vouches for its users, receivers on this machine.
-const CONFIG: &str = r#"
+pub const CONFIG: &str = r#"
 [worker]
 lease_ms = 1500
 renew_ms = 300
@@ -60,9 +60,15 @@ pub struct Estate {
 impl Estate {
     /// Starts one without a worker.
     pub async fn start() -> Self {
+        Self::start_with(CONFIG, |_| ()).await
+    }
+
+    /// The same with a configuration of the test's, and something done to the folder first.
+    pub async fn start_with(config: &str, prepare: impl FnOnce(&Path)) -> Self {
         let (folder, redis) = (new_folder(), start_redis().await);
+        prepare(folder.path());
         let url = redis.lock().unwrap().url();
-        Self::on(folder, redis, &url).await
+        Self::on(folder, redis, config, &url).await
     }
 
     /// The same, with the API's way to Redis through `proxied`.
@@ -71,13 +77,13 @@ impl Estate {
         let redis = start_redis().await;
         let proxy = proxied(folder.path().join("api.sock"), redis.clone());
         let url = proxy.url();
-        let estate = Self::on(folder, redis, &url).await;
+        let estate = Self::on(folder, redis, CONFIG, &url).await;
         proxy.aim(estate.service.pid());
         (estate, proxy)
     }
 
-    async fn on(folder: tempfile::TempDir, redis: Arc<Mutex<RedisServer>>, redis_url: &str) -> Self {
-        std::fs::write(folder.path().join("leasehold.toml"), CONFIG).unwrap();
+    async fn on(folder: tempfile::TempDir, redis: Arc<Mutex<RedisServer>>, config: &str, redis_url: &str) -> Self {
+        std::fs::write(folder.path().join("leasehold.toml"), config).unwrap();
         let center = center::build(&folder.path().join("dc-1.db"));
         let mut service = up(folder.path(), redis_url, "127.0.0.1:0");
         let line = service.ready().await;

@@ -20,11 +20,6 @@ impl Portal {
         Self { url: url.to_owned(), key: key.to_owned(), client }
     }
 
-    /// The same caller with another key.
-    pub fn with_key(&self, key: &str) -> Self {
-        Self { key: key.to_owned(), ..self.clone() }
-    }
-
     /// One request; an error when no whole answer came.
     pub async fn send(&self, method: Method, path: &str, body: Option<&Value>, headers: &[(&str, &str)]) -> reqwest::Result<(StatusCode, Value)> {
         let mut request = self.client.request(method, format!("{}{path}", self.url)).bearer_auth(&self.key);

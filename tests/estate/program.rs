@@ -22,7 +22,7 @@ pub struct Program {
 }
 
 /// A command of the binary that inherits nothing of our surroundings that would change it.
-pub fn leasehold() -> Command {
+fn leasehold() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_leasehold"));
     for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LEASEHOLD_")) {
         command.env_remove(variable);
