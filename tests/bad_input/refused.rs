@@ -15,7 +15,8 @@ async fn a_bad_update_is_refused_by_name_and_nothing_is_taken_in() {
     let estate = Estate::start_with(&CONFIG.replace("window = \"\"", &format!("window = \"{window}\"")), |_| ()).await;
     let others = json!([{"id": "production", "kind": "production", "data_centers": [{"id": "dc-b", "name": "B", "database": "sqlite:/b.db"}]}]);
     estate.portal.put("/v1/tenants/t-002", &tenant(others)).await;
-    let (status, key) = estate.portal.post("/v1/keys", &json!({"name": "a", "roles": ["caller"], "tenant": TENANT})).await;
+    let (status, key) =
+        estate.portal.post("/v1/keys", &json!({"name": "a", "roles": ["caller"], "tenant": TENANT})).await;
     assert_eq!(status.as_u16(), 201, "{key}");
     let mut bound = estate.portal.clone();
     bound.key = key["key"].as_str().unwrap().to_owned();
@@ -36,10 +37,22 @@ async fn a_bad_update_is_refused_by_name_and_nothing_is_taken_in() {
     let table = [
         ("unknown kind", and("kind", json!("sql_updat")), 422, "unknown_kind", "sql_update"),
         ("unknown field", and("runat", json!("now")), 422, "unknown_field", "run_at"),
-        ("unknown argument", with("/args", json!({"data_center": "dc-1", "scrip": SQL})), 422, "unknown_field", "script"),
+        (
+            "unknown argument",
+            with("/args", json!({"data_center": "dc-1", "scrip": SQL})),
+            422,
+            "unknown_field",
+            "script",
+        ),
         ("wrong type", with("/args/script", json!(7)), 422, "invalid_argument", "args.script"),
         ("empty script", with("/args/script", json!(" \n\t")), 422, "invalid_argument", "empty"),
-        ("only comments", with("/args/script", json!("-- nothing\n/* at all */")), 422, "invalid_argument", "no statement"),
+        (
+            "only comments",
+            with("/args/script", json!("-- nothing\n/* at all */")),
+            422,
+            "invalid_argument",
+            "no statement",
+        ),
         ("script too large", with("/args/script", json!(long)), 413, "file_too_large", "1048576 bytes"),
         ("open quote", with("/args/script", json!(quote)), 422, "invalid_argument", "line 2"),
         ("open comment", with("/args/script", json!(comment)), 422, "invalid_argument", "line 3"),
@@ -48,7 +61,13 @@ async fn a_bad_update_is_refused_by_name_and_nothing_is_taken_in() {
         ("time past 24 h", and("run_at", json!(at(Duration::minutes(24 * 60 + 5)))), 422, "time_not_allowed", "24"),
         ("not confirmed", and("confirmed", json!(false)), 422, "confirmation_required", "confirmed"),
         ("missing role", with("/actor/roles", json!(["data_ops_specialist"])), 403, "forbidden_role", "it_ops"),
-        ("unknown data center", with("/args/data_center", json!("dc-b")), 422, "unknown_data_center", "args.data_center"),
+        (
+            "unknown data center",
+            with("/args/data_center", json!("dc-b")),
+            422,
+            "unknown_data_center",
+            "args.data_center",
+        ),
         ("unknown tenant", and("tenant", json!("t-404")), 422, "unknown_tenant", "tenant"),
     ];
     for (what, wish, status, code, words) in &table {
@@ -75,7 +94,11 @@ async fn sql_03_the_eleventh_update_of_a_day_is_refused_and_ten_are_done() {
     nothing_was_taken_in(&estate, 10).await;
     let mut worker = estate.worker("first", &estate.redis_url());
     for id in &ids {
-        estate.receiver.wait(id, PATIENCE, |told| told.values().any(|one| one.word() == "job.succeeded")).await.unwrap();
+        estate
+            .receiver
+            .wait(id, PATIENCE, |told| told.values().any(|one| one.word() == "job.succeeded"))
+            .await
+            .unwrap();
     }
     worker.stop().await;
     assert_eq!(crate::estate::center::effects(&estate.center).ledger, [1; 10]);
@@ -89,10 +112,17 @@ async fn verify_02_a_wrong_and_a_used_code_are_refused_and_a_key_holds_one_paylo
     ask["actor"] = json!({"user_id": "u1", "roles": ["it_ops", "data_ops_specialist"], "mobile": "13800000000"});
     let id = estate.portal.ask(&ask).await;
     estate.receiver.wait(&id, PATIENCE, |told| told.values().any(|one| one.word() == "job.succeeded")).await.unwrap();
-    let challenge = estate.portal.get(&format!("/v1/jobs/{id}")).await["result"]["challenge_id"].as_str().unwrap().to_owned();
+    let challenge =
+        estate.portal.get(&format!("/v1/jobs/{id}")).await["result"]["challenge_id"].as_str().unwrap().to_owned();
     let sms = std::fs::read_to_string(estate.folder().join(format!("data/mailbox/sms/{challenge}.json"))).unwrap();
     let sms: Value = serde_json::from_str(&sms).unwrap();
-    let code = sms["body"].as_str().unwrap().split(|c: char| !c.is_ascii_digit()).find(|word| word.len() == 6).unwrap().to_owned();
+    let code = sms["body"]
+        .as_str()
+        .unwrap()
+        .split(|c: char| !c.is_ascii_digit())
+        .find(|word| word.len() == 6)
+        .unwrap()
+        .to_owned();
     let wrong = if code == "000000" { "000001" } else { "000000" };
     let with = |code: &str, script: &str| {
         let mut wish = sql_update(TENANT, "dc-1", script);

@@ -40,7 +40,11 @@ async fn a_database_that_is_down_is_told_and_the_update_is_done_when_it_is_back(
     let told = estate.receiver.wait(&id, PATIENCE, |told| told.values().any(retrying)).await;
     told.unwrap_or_else(|why| panic!("{why}\n{}", estate.logs()));
     let job = estate.portal.get(&format!("/v1/jobs/{id}")).await;
-    assert_eq!((job["place"].as_str().unwrap(), job["error"]["retryable"].as_bool().unwrap()), ("scheduled", true), "{job}");
+    assert_eq!(
+        (job["place"].as_str().unwrap(), job["error"]["retryable"].as_bool().unwrap()),
+        ("scheduled", true),
+        "{job}"
+    );
     let _back = forward(port, format!("{socket}.s.PGSQL.5432")).await;
     let told = estate.receiver.wait(&id, PATIENCE, |told| told.values().any(|one| one.word() == "job.succeeded")).await;
     told.unwrap_or_else(|why| panic!("{why}\n{}", estate.logs()));
@@ -99,7 +103,8 @@ struct Disk {
 impl Disk {
     fn mount(&self, at: &Path) {
         std::fs::create_dir(at).unwrap();
-        let status = Command::new("mount").args(["-t", "tmpfs", "-o", "size=3m,mode=0700", "tmpfs"]).arg(at).status().unwrap();
+        let status =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=3m,mode=0700", "tmpfs"]).arg(at).status().unwrap();
         assert!(status.success());
         at.clone_into(&mut self.place.lock().unwrap());
     }

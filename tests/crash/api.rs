@@ -17,7 +17,9 @@ const KEY: [(&str, &str); 1] = [("idempotency-key", "order-4711")];
 async fn eng_03_an_api_killed_at_any_call_of_a_request_makes_one_job() {
     let mut cases = Vec::new();
     for point in calls_of_a_request().await {
-        for (word, fault) in [("before", Fault::KilledBefore), ("after", Fault::KilledAfter), ("lost", Fault::ReplyLost)] {
+        for (word, fault) in
+            [("before", Fault::KilledBefore), ("after", Fault::KilledAfter), ("lost", Fault::ReplyLost)]
+        {
             let plan = (point.clone(), fault);
             cases.push((format!("{point}, {word}"), async move { asked_again(plan).await }));
         }
@@ -29,7 +31,8 @@ async fn eng_03_an_api_killed_at_any_call_of_a_request_makes_one_job() {
 async fn calls_of_a_request() -> Vec<Point> {
     let (estate, proxy) = Estate::start_proxied(Proxy::start).await;
     proxy.arm(Watch::Everything, None);
-    let (status, answer) = estate.portal.send(Method::POST, "/v1/jobs", Some(&sql_update(TENANT, "dc-1", SCRIPT)), &KEY).await.unwrap();
+    let (status, answer) =
+        estate.portal.send(Method::POST, "/v1/jobs", Some(&sql_update(TENANT, "dc-1", SCRIPT)), &KEY).await.unwrap();
     assert_eq!(status.as_u16(), 202, "{answer}");
     proxy.calls()
 }
@@ -42,7 +45,8 @@ async fn asked_again(plan: (Point, Fault)) -> Run {
     proxy.arm(Watch::Everything, Some(plan));
     let first = estate.portal.send(Method::POST, "/v1/jobs", Some(&wish), &KEY).await;
     let struck = proxy.struck(Duration::from_secs(5)).await;
-    let told = first.ok().filter(|(status, _)| status.as_u16() == 202).map(|(_, job)| job["id"].as_str().unwrap().to_owned());
+    let told =
+        first.ok().filter(|(status, _)| status.as_u16() == 202).map(|(_, job)| job["id"].as_str().unwrap().to_owned());
     if kills {
         assert!(told.is_none(), "a dead API does not answer");
         estate.service.ended().await;
@@ -55,8 +59,10 @@ async fn asked_again(plan: (Point, Fault)) -> Run {
     let id = job["id"].as_str().unwrap().to_owned();
     assert!(told.is_none_or(|told| told == id), "another job than the one that was acknowledged");
     let store = estate.store().await;
-    let page = store.jobs(&JobFilter { kind: Some("sql_update".into()), ..JobFilter::default() }, None, 100).await.unwrap();
-    assert_eq!(page.jobs.iter().map(|job| job.id.to_string()).collect::<Vec<_>>(), [id.clone()]);
+    let page =
+        store.jobs(&JobFilter { kind: Some("sql_update".into()), ..JobFilter::default() }, None, 100).await.unwrap();
+    let found: Vec<_> = page.jobs.iter().map(|job| job.id.to_string()).collect();
+    assert_eq!(found, std::slice::from_ref(&id));
     assert_eq!(job["quota"]["used"], 1, "{job}");
     let mut worker = estate.worker("first", &estate.redis_url());
     let job = judge::ended(&estate, &id).await;

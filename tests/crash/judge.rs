@@ -56,7 +56,8 @@ pub async fn all_is_well(estate: &Estate, id: &str, job: &Value) {
     assert_eq!(job["place"], "succeeded", "{job}");
     assert_eq!(job["result"]["colour"], "red", "{job}");
     let statements = job["result"]["statements"].as_array().unwrap();
-    let failed: Vec<u64> = statements.iter().filter(|one| one["ok"] != true).map(|one| one["index"].as_u64().unwrap()).collect();
+    let failed: Vec<u64> =
+        statements.iter().filter(|one| one["ok"] != true).map(|one| one["index"].as_u64().unwrap()).collect();
     assert_eq!((statements.len(), failed), (6, vec![FAILS]), "{job}");
     let store = estate.store().await;
     one_backup(estate, &store, job).await;
@@ -96,7 +97,11 @@ fn files(folder: &Path) -> Vec<String> {
 async fn notices_once(store: &Store, id: &str) {
     let filter = JobFilter { kind: Some("notification_send".to_owned()), ..JobFilter::default() };
     let page = store.jobs(&filter, None, 100).await.unwrap();
-    let mut notices: Vec<String> = page.jobs.iter().map(|job| serde_json::from_slice::<Value>(&job.args).unwrap()["id"].as_str().unwrap().to_owned()).collect();
+    let mut notices: Vec<String> = page
+        .jobs
+        .iter()
+        .map(|job| serde_json::from_slice::<Value>(&job.args).unwrap()["id"].as_str().unwrap().to_owned())
+        .collect();
     notices.sort();
     let all = notices.len();
     notices.dedup();

@@ -16,7 +16,8 @@ async fn ac_194_a_sender_killed_at_any_call_tells_every_change() {
     let after = after.into_iter().flat_map(|verb| (1..=2).map(move |n| (Point::new(verb, n), Fault::KilledAfter)));
     let lost = ["outbox_route", "delivery_claim, which got it", "delivery_settle"];
     let lost = lost.into_iter().map(|verb| (Point::new(verb, 1), Fault::ReplyLost));
-    let cases = before.chain(after).chain(lost).map(|plan| (format!("{}: {:?}", plan.0, plan.1), service_struck(plan, None)));
+    let cases =
+        before.chain(after).chain(lost).map(|plan| (format!("{}: {:?}", plan.0, plan.1), service_struck(plan, None)));
     table::all("webhook sender struck", cases.collect()).await;
 }
 
@@ -25,7 +26,10 @@ async fn e10_an_upkeep_killed_while_it_rescues_loses_nothing() {
     let faults = [Fault::KilledAfter, Fault::ReplyLost, Fault::RedisKilledAfter];
     let cases = faults.map(|fault| {
         let worker_dies = (Point::new("step_begin execute", 1), Fault::KilledAfter);
-        (format!("rescue: {fault:?}"), service_struck((Point::new("rescue, which got it", 1), fault), Some(worker_dies)))
+        (
+            format!("rescue: {fault:?}"),
+            service_struck((Point::new("rescue, which got it", 1), fault), Some(worker_dies)),
+        )
     });
     table::all("upkeep struck while it rescues", cases.into()).await;
 }

@@ -25,7 +25,8 @@ where
         match end {
             Ok(run) if run.struck => {
                 slowest = slowest.max(run.took);
-                let _ = writeln!(table, "  ok      {name:<44} attempt {}, {:>5} ms", run.attempts, run.took.as_millis());
+                let _ =
+                    writeln!(table, "  ok      {name:<44} attempt {}, {:>5} ms", run.attempts, run.took.as_millis());
             }
             Ok(_) if BY_CLOCK.contains(&name.as_str()) => {
                 let _ = writeln!(table, "  -       {name:<44} it ended before its time came");
@@ -33,7 +34,10 @@ where
             Ok(_) => bad.push((name, "the fault never came about".to_owned())),
             Err(panic) => {
                 let panic = panic.into_panic();
-                let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|t| (*t).to_owned()));
+                let text = panic
+                    .downcast_ref::<String>()
+                    .cloned()
+                    .or_else(|| panic.downcast_ref::<&str>().map(|t| (*t).to_owned()));
                 bad.push((name, text.unwrap_or_default()));
             }
         }
@@ -41,7 +45,13 @@ where
     for (name, why) in &bad {
         let _ = writeln!(table, "  FAILED  {name}\n{why}");
     }
-    let _ = writeln!(table, "{} of {many} well, in {:.1} s; the slowest took {} ms", many - bad.len(), began.elapsed().as_secs_f64(), slowest.as_millis());
+    let _ = writeln!(
+        table,
+        "{} of {many} well, in {:.1} s; the slowest took {} ms",
+        many - bad.len(),
+        began.elapsed().as_secs_f64(),
+        slowest.as_millis()
+    );
     eprintln!("{table}");
     assert!(bad.is_empty(), "{table}");
 }

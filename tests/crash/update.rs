@@ -56,7 +56,9 @@ pub async fn run_meddled(script: &str, plan: Option<(Point, Fault)>, meddle: imp
 /// The boundaries of an undisturbed update: each call that concerns it, in order, but for those that come by the clock.
 pub async fn boundaries() -> Vec<Point> {
     let run = run(SCRIPT, None).await;
-    let by_clock = |point: &Point| BY_CLOCK.contains(&point.name.as_str()) || point.name.contains(',') || point.name.ends_with(" ended");
+    let by_clock = |point: &Point| {
+        BY_CLOCK.contains(&point.name.as_str()) || point.name.contains(',') || point.name.ends_with(" ended")
+    };
     // Later claims and settlements are those of the notices that it sent.
     let again = |point: &Point| ["claim", "settle"].contains(&point.name.as_str()) && point.nth > 1;
     run.calls.into_iter().filter(|point| !by_clock(point) && !again(point)).collect()

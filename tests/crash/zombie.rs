@@ -29,7 +29,8 @@ async fn come_back(script: String, point: Point) -> Run {
     proxy.aim(zombie.pid());
     let struck = proxy.struck(Duration::from_secs(20)).await;
     let mut second = estate.worker("second", &estate.redis_url());
-    let by_second = |one: &crate::estate::Arrival| one.word() == "job.started" && one.body["data"]["attempt"] == taken_over;
+    let by_second =
+        |one: &crate::estate::Arrival| one.word() == "job.started" && one.body["data"]["attempt"] == taken_over;
     let started = estate.receiver.wait(&id, PATIENCE, |told| told.values().any(by_second)).await;
     started.unwrap_or_else(|why| panic!("nobody took over: {why}\n{}", estate.logs()));
     assert!(proxy.thaw(PATIENCE).await, "the stopped worker's call was not answered\n{}", estate.logs());

@@ -19,7 +19,8 @@ pub const FAILS: u64 = 4;
 
 /// The same, with work between the statements that takes its time.
 pub fn slow_script() -> String {
-    let slow = "(with recursive c(x) as (select 1 union all select x + 1 from c where x < 700000) select count(*) from c)";
+    let slow =
+        "(with recursive c(x) as (select 1 union all select x + 1 from c where x < 700000) select count(*) from c)";
     SCRIPT
         .replace("n + 1;", &format!("n + 1 where {slow} > 0;"))
         .replace("values (2)", &format!("select 2 where {slow} > 0"))

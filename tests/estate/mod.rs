@@ -141,7 +141,11 @@ impl Estate {
     /// What a part logged, for a failing test.
     pub fn logs(&self) -> String {
         let mut all = String::new();
-        for file in std::fs::read_dir(self.folder()).unwrap().flatten().filter(|f| f.path().extension().is_some_and(|e| e == "log")) {
+        for file in std::fs::read_dir(self.folder())
+            .unwrap()
+            .flatten()
+            .filter(|f| f.path().extension().is_some_and(|e| e == "log"))
+        {
             let text = std::fs::read_to_string(file.path()).unwrap_or_default();
             let last: Vec<_> = text.lines().rev().take(40).collect();
             all += &format!("--- {}\n", file.path().display());

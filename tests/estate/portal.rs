@@ -21,7 +21,13 @@ impl Portal {
     }
 
     /// One request; an error when no whole answer came.
-    pub async fn send(&self, method: Method, path: &str, body: Option<&Value>, headers: &[(&str, &str)]) -> reqwest::Result<(StatusCode, Value)> {
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        headers: &[(&str, &str)],
+    ) -> reqwest::Result<(StatusCode, Value)> {
         let mut request = self.client.request(method, format!("{}{path}", self.url)).bearer_auth(&self.key);
         for (name, value) in headers {
             request = request.header(*name, *value);

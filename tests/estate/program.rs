@@ -63,12 +63,10 @@ impl Program {
 
     /// Waits for its end.
     pub async fn ended(&mut self) -> std::process::ExitStatus {
-        timeout(PATIENCE, self.child.wait()).await.unwrap_or_else(|_| panic!("it does not end\n{}", self.logged())).unwrap()
-    }
-
-    /// Kills it (SIGKILL).
-    pub async fn kill(&mut self) {
-        let _ = self.child.kill().await;
+        timeout(PATIENCE, self.child.wait())
+            .await
+            .unwrap_or_else(|_| panic!("it does not end\n{}", self.logged()))
+            .unwrap()
     }
 
     /// What it logged so far.

@@ -271,7 +271,10 @@ impl State {
             Watch::Everything => !NOISE.contains(&verb),
             // A worker that starts when the job is ready gets it by its first claim.
             // Of the deliveries nothing but their ids is told when they are settled.
-            Watch::Job(job) => ["claim", "delivery_settle"].contains(&verb) || is_word(words, 0, "EVALSHA") && words.iter().any(|word| contains(word, job.as_bytes())),
+            Watch::Job(job) => {
+                ["claim", "delivery_settle"].contains(&verb)
+                    || is_word(words, 0, "EVALSHA") && words.iter().any(|word| contains(word, job.as_bytes()))
+            }
         }
     }
 
@@ -316,7 +319,8 @@ impl State {
 /// Verbs whose reply says which jobs they concern.
 const KNOWN_BY_REPLY: [&str; 3] = ["claim", "rescue", "delivery_claim"];
 /// What loops send all the time.
-const NOISE: [&str; 8] = ["promote", "rescue", "prune", "renew", "heartbeat", "delivery_claim", "delivery_settle", "outbox_route"];
+const NOISE: [&str; 8] =
+    ["promote", "rescue", "prune", "renew", "heartbeat", "delivery_claim", "delivery_settle", "outbox_route"];
 
 /// A key without its prefix and without ids.
 fn tail(key: &str) -> String {
@@ -363,7 +367,13 @@ async fn serve(inner: Arc<Inner>, client: UnixStream) {
     }
 }
 
-async fn requests(inner: &Arc<Inner>, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, pending: &Pending, raw: &AtomicBool) {
+async fn requests(
+    inner: &Arc<Inner>,
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    pending: &Pending,
+    raw: &AtomicBool,
+) {
     let mut held = Vec::new();
     while from.read_buf(&mut held).await.is_ok_and(|read| read > 0) {
         while let Some(len) = resp::frame_len(&held) {
@@ -390,7 +400,13 @@ async fn requests(inner: &Arc<Inner>, mut from: OwnedReadHalf, mut to: OwnedWrit
     }
 }
 
-async fn replies(inner: &Arc<Inner>, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, pending: &Pending, raw: &AtomicBool) {
+async fn replies(
+    inner: &Arc<Inner>,
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    pending: &Pending,
+    raw: &AtomicBool,
+) {
     let mut held = Vec::new();
     while from.read_buf(&mut held).await.is_ok_and(|read| read > 0) {
         if raw.load(Ordering::SeqCst) {

@@ -69,7 +69,12 @@ impl Receiver {
 
     /// Waits until a delivery about the job fits; what arrived of the job so far, by seq. Deliveries come at least
     /// once: a repetition must have the id and the body of the first.
-    pub async fn wait(&self, job: &str, patience: Duration, fits: impl Fn(&BTreeMap<u64, Arrival>) -> bool) -> Result<BTreeMap<u64, Arrival>, String> {
+    pub async fn wait(
+        &self,
+        job: &str,
+        patience: Duration,
+        fits: impl Fn(&BTreeMap<u64, Arrival>) -> bool,
+    ) -> Result<BTreeMap<u64, Arrival>, String> {
         let mut arrived = self.shelf.arrived.subscribe();
         let of_job = |all: &Vec<Arrival>| {
             let mut found: BTreeMap<u64, Arrival> = BTreeMap::new();

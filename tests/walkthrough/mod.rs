@@ -22,7 +22,9 @@ async fn the_walk_through_works_as_written() {
     let folder = tempfile::Builder::new().prefix("lh-walk-").tempdir().unwrap();
     let document = read("docs/walk-through.md");
     let said = walk(&script(&document, &settings(&server, folder.path()), folder.path()), folder.path()).await;
-    let kept = |name: &str| std::fs::read_to_string(folder.path().join("kept").join(name)).unwrap_or_else(|e| panic!("{name}: {e}\n{said}"));
+    let kept = |name: &str| {
+        std::fs::read_to_string(folder.path().join("kept").join(name)).unwrap_or_else(|e| panic!("{name}: {e}\n{said}"))
+    };
     let (before, changed, after) = (kept("data.before"), kept("data.changed"), kept("data.after"));
     assert!(before.contains("accounts 1000000 0 "), "{before}");
     assert_ne!(before, changed);
@@ -43,9 +45,17 @@ fn each_statement_is_told(update: &str, document: &str) {
     assert_eq!((result["colour"].as_str().unwrap(), failed.len()), ("red", 1), "{failed:#?}");
     assert_eq!(failed[0]["error_code"], "42703", "undefined_column: {}", failed[0]);
     let (statement, line) = (&failed[0]["index"], &failed[0]["line"]);
-    assert!(document.replace('\n', " ").contains(&format!("statement {statement} of the script failed, on line {line},")), "{}", failed[0]);
+    assert!(
+        document.replace('\n', " ").contains(&format!("statement {statement} of the script failed, on line {line},")),
+        "{}",
+        failed[0]
+    );
     let script = read("docs/walk-through/update.sql");
-    assert!(script.contains(&format!("{} statements; statement {statement} is the one that fails", statements.len())), "{}", statements.len());
+    assert!(
+        script.contains(&format!("{} statements; statement {statement} is the one that fails", statements.len())),
+        "{}",
+        statements.len()
+    );
     let wrong_line = script.lines().nth(usize::try_from(line.as_u64().unwrap()).unwrap() - 1).unwrap();
     assert!(wrong_line.contains("SET colour = 'blue'"), "{wrong_line}");
     assert!(statements.iter().any(|one| one["ms"].as_u64().unwrap() >= 1000), "none was long");
