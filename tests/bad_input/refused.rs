@@ -5,14 +5,14 @@ use leasehold_engine::store::JobFilter;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::estate::{CONFIG, Estate, PATIENCE, TENANT, sql_update, tenant};
+use crate::estate::{CONFIG, Center, Estate, PATIENCE, TENANT, sql_update, tenant};
 
 const SQL: &str = "select 1";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bad_update_is_refused_by_name_and_nothing_is_taken_in() {
     let (window, inside) = window();
-    let estate = Estate::start_with(&CONFIG.replace("window = \"\"", &format!("window = \"{window}\"")), |_| ()).await;
+    let estate = Estate::start_with(&CONFIG.replace("window = \"\"", &format!("window = \"{window}\"")), first).await;
     let others = json!([{"id": "production", "kind": "production", "data_centers": [{"id": "dc-b", "name": "B", "database": "sqlite:/b.db"}]}]);
     estate.portal.put("/v1/tenants/t-002", &tenant(others)).await;
     let (status, key) =
@@ -101,12 +101,12 @@ async fn sql_03_the_eleventh_update_of_a_day_is_refused_and_ten_are_done() {
             .unwrap();
     }
     worker.stop().await;
-    assert_eq!(crate::estate::center::effects(&estate.center).ledger, [1; 10]);
+    assert_eq!(estate.center.effects().await.ledger, [1; 10]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn verify_02_a_wrong_and_a_used_code_are_refused_and_a_key_holds_one_payload() {
-    let estate = Estate::start_with(&CONFIG.replace("mode = \"caller\"", "mode = \"engine\""), |_| ()).await;
+    let estate = Estate::start_with(&CONFIG.replace("mode = \"caller\"", "mode = \"engine\""), first).await;
     let mut worker = estate.worker("first", &estate.redis_url());
     let mut ask = json!({"kind": "verification_code", "tenant": TENANT, "args": {"operation": "sql_update", "target_id": "dc-1"}});
     ask["actor"] = json!({"user_id": "u1", "roles": ["it_ops", "data_ops_specialist"], "mobile": "13800000000"});
@@ -148,6 +148,10 @@ async fn verify_02_a_wrong_and_a_used_code_are_refused_and_a_key_holds_one_paylo
     assert!(answer["detail"].as_str().unwrap().contains("used already"), "{answer}");
     nothing_was_taken_in(&estate, 1).await;
     worker.stop().await;
+}
+
+fn first(folder: &std::path::Path) -> Center {
+    Center::sqlite(&folder.join("dc-1.db"))
 }
 
 /// So many updates are in the store, and each is in one place.

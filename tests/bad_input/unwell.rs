@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
-use crate::estate::{Arrival, CONFIG, Estate, TENANT, center, sql_update, tenant};
+use crate::estate::{Arrival, CONFIG, Center, Estate, TENANT, center, sql_update, tenant};
 
 /// Longer than the 5 s that an update waits before its second attempt.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -74,21 +74,25 @@ async fn sql_14_a_disk_that_is_full_during_the_backup_stops_the_update_before_it
         return;
     }
     let disk = Disk::default();
-    let estate = Estate::start_with(CONFIG, |folder| disk.mount(&folder.join("data"))).await;
-    let big = Connection::open(&estate.center).unwrap();
+    let estate = Estate::start_with(CONFIG, |folder| {
+        disk.mount(&folder.join("data"));
+        Center::sqlite(&folder.join("dc-1.db"))
+    })
+    .await;
+    let big = Connection::open(estate.folder().join("dc-1.db")).unwrap();
     big.execute_batch("create table big as select randomblob(4000000) as bytes").unwrap();
     let id = estate.portal.ask(&sql_update(TENANT, "dc-1", center::SCRIPT)).await;
     let mut worker = estate.worker("first", &estate.redis_url());
     let full = |one: &Arrival| one.word() == "job.retrying" && code(one) == "target_no_space";
     let told = estate.receiver.wait(&id, PATIENCE, |told| told.values().any(full)).await;
     told.unwrap_or_else(|why| panic!("{why}\n{}", estate.logs()));
-    assert_eq!(center::effects(&estate.center), center::Effects::default(), "no statement ran");
+    assert_eq!(estate.center.effects().await, center::Effects::default(), "no statement ran");
     let store = estate.store().await;
     assert!(store.documents(&format!("backups/{TENANT}")).await.unwrap().is_empty(), "no backup is shown");
     disk.grow();
     let told = estate.receiver.wait(&id, PATIENCE, |told| told.values().any(|one| one.word() == "job.succeeded")).await;
     told.unwrap_or_else(|why| panic!("{why}\n{}", estate.logs()));
-    assert_eq!(center::effects(&estate.center), center::Effects::once());
+    assert_eq!(estate.center.effects().await, center::Effects::once());
     assert_eq!(store.documents(&format!("backups/{TENANT}")).await.unwrap().len(), 1);
     worker.stop().await;
     drop(estate);

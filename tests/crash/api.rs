@@ -1,4 +1,4 @@
-//! The API killed at every call that it makes for one request, with a client that asks again with the same
+//! The API or Redis killed at every call that it makes for one request, with a client that asks again with the same
 //! Idempotency-Key: exactly one job, one unit of the quota, and the job is done once.
 
 use std::time::{Duration, Instant};
@@ -13,18 +13,24 @@ use crate::estate::{Estate, Fault, Point, Proxy, TENANT, Watch, sql_update};
 
 const KEY: [(&str, &str); 1] = [("idempotency-key", "order-4711")];
 
+const FAULTS: [(&str, Fault); 5] = [
+    ("API before", Fault::KilledBefore),
+    ("API after", Fault::KilledAfter),
+    ("reply", Fault::ReplyLost),
+    ("Redis before", Fault::RedisKilledBefore),
+    ("Redis after", Fault::RedisKilledAfter),
+];
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn eng_03_an_api_killed_at_any_call_of_a_request_makes_one_job() {
+async fn eng_03_a_crash_at_any_call_of_a_request_makes_one_job() {
     let mut cases = Vec::new();
     for point in calls_of_a_request().await {
-        for (word, fault) in
-            [("before", Fault::KilledBefore), ("after", Fault::KilledAfter), ("lost", Fault::ReplyLost)]
-        {
+        for (word, fault) in FAULTS {
             let plan = (point.clone(), fault);
             cases.push((format!("{point}, {word}"), async move { asked_again(plan).await }));
         }
     }
-    table::all("API killed at a call of POST /v1/jobs, before and after; reply lost", cases).await;
+    table::all("API or Redis killed at a call of POST /v1/jobs, before and after; reply lost", cases).await;
 }
 
 /// What the API asks Redis for one request.
@@ -41,7 +47,7 @@ async fn asked_again(plan: (Point, Fault)) -> Run {
     let began = Instant::now();
     let (mut estate, proxy) = Estate::start_proxied(Proxy::start).await;
     let wish = sql_update(TENANT, "dc-1", SCRIPT);
-    let kills = plan.1 != Fault::ReplyLost;
+    let kills = matches!(plan.1, Fault::KilledBefore | Fault::KilledAfter);
     proxy.arm(Watch::Everything, Some(plan));
     let first = estate.portal.send(Method::POST, "/v1/jobs", Some(&wish), &KEY).await;
     let struck = proxy.struck(Duration::from_secs(5)).await;

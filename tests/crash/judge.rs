@@ -8,7 +8,7 @@ use leasehold_engine::store::JobFilter;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::estate::center::{self, Effects, FAILS};
+use crate::estate::center::{self, Center, Effects, FAILS};
 use crate::estate::{Arrival, Estate, PATIENCE, TENANT};
 
 /// Waits for the end of a job and for all its webhooks; the job as callers see it.
@@ -52,7 +52,7 @@ async fn history(estate: &Estate, id: &str) -> BTreeMap<u64, String> {
 
 /// Each effect once, the right colour, one backup from before, nothing lost in the store.
 pub async fn all_is_well(estate: &Estate, id: &str, job: &Value) {
-    assert_eq!(center::effects(&estate.center), Effects::once(), "what the data center shows");
+    assert_eq!(estate.center.effects().await, Effects::once(), "what the data center shows");
     assert_eq!(job["place"], "succeeded", "{job}");
     assert_eq!(job["result"]["colour"], "red", "{job}");
     let statements = job["result"]["statements"].as_array().unwrap();
@@ -76,8 +76,10 @@ async fn one_backup(estate: &Estate, store: &Store, job: &Value) {
     let file = estate.backups().join(backup["file"].as_str().unwrap());
     let bytes = std::fs::read(&file).unwrap();
     assert_eq!(hex::encode(Sha256::digest(&bytes)), backup["sha256"].as_str().unwrap());
-    assert!(center::is_sound(&file));
-    assert_eq!(center::effects(&file), Effects::default(), "the backup is of the state before");
+    if matches!(estate.center, Center::Sqlite(_)) {
+        assert!(center::is_sound(&file));
+        assert_eq!(center::effects(&file), Effects::default(), "the backup is of the state before");
+    }
     let visible: Vec<_> = files(&estate.backups()).into_iter().filter(|path| path.ends_with(".backup")).collect();
     assert_eq!(visible, [file.display().to_string()], "files that no document names");
 }

@@ -1,11 +1,10 @@
 //! One SQL update under a fault, on an estate of its own, from the request to the verdict.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::judge;
 use crate::estate::center::SCRIPT;
-use crate::estate::{Estate, Fault, Point, TENANT, Watch, sql_update};
+use crate::estate::{Center, Estate, Fault, Point, TENANT, Watch, sql_update};
 
 /// How a run ended.
 pub struct Run {
@@ -22,13 +21,17 @@ pub struct Run {
 /// Runs an update on a worker behind a proxy that strikes at `plan`, with a second worker taking over from a dead one;
 /// panics when anything is not as it must be.
 pub async fn run(script: &str, plan: Option<(Point, Fault)>) -> Run {
-    run_meddled(script, plan, |_| ()).await
+    run_on(Estate::start().await, script, plan, |_| ()).await
 }
 
-/// The same, with somebody who meddles with the data center after the fault and before another worker comes.
-pub async fn run_meddled(script: &str, plan: Option<(Point, Fault)>, meddle: impl FnOnce(&Path) + Send) -> Run {
+/// The same on this estate, with somebody who meddles with its data center before another worker comes.
+pub async fn run_on(
+    estate: Estate,
+    script: &str,
+    plan: Option<(Point, Fault)>,
+    meddle: impl FnOnce(&Center) + Send,
+) -> Run {
     let began = Instant::now();
-    let estate = Estate::start().await;
     let id = estate.portal.ask(&sql_update(TENANT, "dc-1", script)).await;
     let proxy = estate.proxy();
     proxy.arm(Watch::Job(id.clone()), plan.clone());

@@ -1,25 +1,48 @@
 //! A worker that is stopped (SIGSTOP) until another has taken its job over, and then goes on as if nothing had happened
 //! (AC-198): its fence is old, so neither Redis nor the data center lets it do anything more.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use leasehold_targets::testing::TestServer;
 
 use super::update::{Run, boundaries};
 use super::{judge, table};
-use crate::estate::center::{SCRIPT, slow_script};
-use crate::estate::{Estate, Fault, PATIENCE, Point, TENANT, Watch, sql_update};
+use crate::estate::center::SCRIPT;
+use crate::estate::{Center, Estate, Fault, PATIENCE, Point, TENANT, Watch, sql_update};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ac_198_a_worker_that_comes_back_from_the_dead_changes_nothing() {
-    let calls = boundaries().await.into_iter().map(|point| (SCRIPT.to_owned(), point));
-    let statements = (1..=5).map(|done| (slow_script(), Point::new(&format!("statement {done} ended"), 1)));
-    let cases = calls.chain(statements).map(|(script, point)| (point.to_string(), come_back(script, point)));
-    table::all("worker stopped before the call until another took over", cases.collect()).await;
+    let quick: fn(&Center) -> String = |_| SCRIPT.to_owned();
+    let calls = boundaries().await.into_iter().map(|point| (quick, point));
+    let slow: fn(&Center) -> String = Center::slow_script;
+    let statements = (1..=5).map(|done| (slow, Point::new(&format!("statement {done} ended"), 1)));
+    let cases = calls.chain(statements).map(|(script, point)| {
+        (point.to_string(), async move { come_back(Estate::start().await, script, point).await })
+    });
+    table::all("worker stopped before the call until another took over, SQLite", cases.collect()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ac_198_a_worker_that_comes_back_in_the_middle_of_a_script_on_postgres_changes_nothing() {
+    let Some(server) = TestServer::start().map(Arc::new) else {
+        eprintln!("skipped: PostgreSQL is not installed here");
+        return;
+    };
+    let cases = (1..=5).map(|done| {
+        let (point, server) = (Point::new(&format!("statement {done} ended"), 1), server.clone());
+        let case = async move {
+            let estate = Estate::start_on(Center::postgres(&server).await).await;
+            come_back(estate, Center::slow_script, point).await
+        };
+        (format!("statement {done} ended"), case)
+    });
+    table::all("worker stopped in the middle until another took over, PostgreSQL", cases.collect()).await;
 }
 
 /// Both workers live on; whatever the first was about to do, the second has the job.
-async fn come_back(script: String, point: Point) -> Run {
-    let began = Instant::now();
-    let estate = Estate::start().await;
+async fn come_back(estate: Estate, script: fn(&Center) -> String, point: Point) -> Run {
+    let (began, script) = (Instant::now(), script(&estate.center));
     let id = estate.portal.ask(&sql_update(TENANT, "dc-1", &script)).await;
     let proxy = estate.proxy();
     // Before its claim it has not had the job, and the other's attempt is the first.

@@ -16,6 +16,7 @@ use leasehold_engine::testing::RedisServer;
 use leasehold_engine::{Store, StoreOptions};
 use serde_json::{Value, json};
 
+pub use center::Center;
 pub use portal::{Portal, sql_update};
 pub use program::Program;
 pub use proxy::{Fault, Point, Proxy, Watch};
@@ -46,11 +47,11 @@ pub const TENANT: &str = "t-001";
 /// Nothing that a test waits for takes longer.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A running estate: Redis, the API with upkeep and the webhook sender, one SQLite data center `dc-1`, one receiver.
+/// A running estate: Redis, the API with upkeep and the webhook sender, one data center `dc-1`, one receiver.
 pub struct Estate {
     pub portal: Portal,
     pub receiver: Receiver,
-    pub center: PathBuf,
+    pub center: Center,
     pub service: Program,
     redis: Arc<Mutex<RedisServer>>,
     listen: String,
@@ -60,15 +61,20 @@ pub struct Estate {
 impl Estate {
     /// Starts one without a worker.
     pub async fn start() -> Self {
-        Self::start_with(CONFIG, |_| ()).await
+        Self::start_with(CONFIG, |folder| Center::sqlite(&folder.join("dc-1.db"))).await
     }
 
-    /// The same with a configuration of the test's, and something done to the folder first.
-    pub async fn start_with(config: &str, prepare: impl FnOnce(&Path)) -> Self {
+    /// The same with this data center.
+    pub async fn start_on(center: Center) -> Self {
+        Self::start_with(CONFIG, |_| center).await
+    }
+
+    /// The same with a configuration of the test's, and a data center that it makes in the folder.
+    pub async fn start_with(config: &str, prepare: impl FnOnce(&Path) -> Center) -> Self {
         let (folder, redis) = (new_folder(), start_redis().await);
-        prepare(folder.path());
+        let center = prepare(folder.path());
         let url = redis.lock().unwrap().url();
-        Self::on(folder, redis, config, &url).await
+        Self::on(folder, redis, center, config, &url).await
     }
 
     /// The same, with the API's way to Redis through `proxied`.
@@ -77,14 +83,20 @@ impl Estate {
         let redis = start_redis().await;
         let proxy = proxied(folder.path().join("api.sock"), redis.clone());
         let url = proxy.url();
-        let estate = Self::on(folder, redis, CONFIG, &url).await;
+        let center = Center::sqlite(&folder.path().join("dc-1.db"));
+        let estate = Self::on(folder, redis, center, CONFIG, &url).await;
         proxy.aim(estate.service.pid());
         (estate, proxy)
     }
 
-    async fn on(folder: tempfile::TempDir, redis: Arc<Mutex<RedisServer>>, config: &str, redis_url: &str) -> Self {
+    async fn on(
+        folder: tempfile::TempDir,
+        redis: Arc<Mutex<RedisServer>>,
+        center: Center,
+        config: &str,
+        redis_url: &str,
+    ) -> Self {
         std::fs::write(folder.path().join("leasehold.toml"), config).unwrap();
-        let center = center::build(&folder.path().join("dc-1.db"));
         let mut service = up(folder.path(), redis_url, "127.0.0.1:0");
         let line = service.ready().await;
         let url = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_owned();
@@ -95,7 +107,7 @@ impl Estate {
         assert!(status.is_success(), "{endpoint}");
         receiver.trust(endpoint["secret"].as_str().unwrap());
         let environments = json!([{"id": "production", "kind": "production", "data_centers": [
-            {"id": "dc-1", "name": "First", "database": format!("sqlite:{}", center.display())}]}]);
+            {"id": "dc-1", "name": "First", "database": center.address()}]}]);
         portal.put(&format!("/v1/tenants/{TENANT}"), &tenant(environments)).await;
         let listen = url.trim_start_matches("http://").to_owned();
         Self { portal, receiver, center, service, redis, listen, folder }
