@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Takes the guards of engine/ and jobs/ (tests/guards.toml) out, one at a time, and names the tests that notice.
+"""Takes the guards of the engine, the kinds and the whole program (tests/guards.toml) out, one at a time, and names the tests that notice.
 
 Works in a copy of the tree under target/guards (sharing nothing but crates.io's cache), so the checkout is never touched.
 Usage: scripts/guards.py [PART-OF-A-NAME ...]    Exit status 1 when a guard can be taken out unseen.
@@ -24,13 +24,14 @@ def copy_tree() -> None:
             shutil.copy(source, copy)
 
 
-def failing_tests(package: str) -> tuple[bool, list[str]]:
+def failing_tests(package: str, only: str | None) -> tuple[bool, list[str]]:
+    which = ["--test", "end_to_end", only] if only else []
     run = subprocess.run(
-        ["cargo", "nextest", "run", "-p", package, "--no-fail-fast", "--target-dir", str(COPY / "target")],
+        ["cargo", "nextest", "run", "-p", package, *which, "--no-fail-fast", "--target-dir", str(COPY / "target")],
         cwd=COPY, capture_output=True, text=True)
     text = run.stdout + run.stderr
     tests = sorted(set(re.findall(r"(?:FAIL|TIMEOUT|ABORT|SIG\w+) \[[^]]*\] (?:\([^)]*\) )?\S+ (\S+)", text)))
-    built = "tests run:" in text
+    built = re.search(r"tests? run:", text) is not None
     if not built:
         print(text[-2000:])
     return built, tests
@@ -39,9 +40,9 @@ def failing_tests(package: str) -> tuple[bool, list[str]]:
 def main() -> int:
     wanted = sys.argv[1:]
     guards = []
-    for room in ("engine", "jobs"):
-        listed = tomllib.loads((ROOT / room / "tests" / "guards.toml").read_text())["guard"]
-        guards += [(f"leasehold-{room}", guard) for guard in listed]
+    for package, tests in (("leasehold-engine", "engine/tests"), ("leasehold-jobs", "jobs/tests"), ("leasehold", "tests")):
+        listed = tomllib.loads((ROOT / tests / "guards.toml").read_text())["guard"]
+        guards += [(package, guard) for guard in listed]
     copy_tree()
     unseen = 0
     for package, guard in guards:
@@ -54,7 +55,7 @@ def main() -> int:
             unseen += 1
             continue
         file.write_text(whole.replace(guard["from"], guard["to"]))
-        built, tests = failing_tests(package)
+        built, tests = failing_tests(package, guard.get("only"))
         file.write_text(whole)
         seen = built and bool(tests)
         unseen += not seen
