@@ -108,9 +108,20 @@ impl State {
 
 /// Verbs whose reply says which jobs they concern.
 const KNOWN_BY_REPLY: [&str; 3] = ["claim", "rescue", "delivery_claim"];
-/// What loops send all the time.
-const NOISE: [&str; 8] =
-    ["promote", "rescue", "prune", "renew", "heartbeat", "delivery_claim", "delivery_settle", "outbox_route"];
+/// What loops send all the time, and the note of when a key was last used.
+const NOISE: [&str; 11] = [
+    "promote",
+    "rescue",
+    "prune",
+    "renew",
+    "heartbeat",
+    "delivery_claim",
+    "delivery_settle",
+    "outbox_route",
+    "xrange outbox",
+    "zrange endpoints_due",
+    "registry_put",
+];
 
 /// A key without its prefix and without ids.
 fn tail(key: &str) -> String {
