@@ -146,8 +146,8 @@ async fn verify_02_a_wrong_and_a_used_code_are_refused_and_a_key_holds_one_paylo
     let (_, word, answer) = estate.portal.refused(&with(&code, "select 3")).await;
     assert_eq!(word, "code_invalid", "a code is good once: {answer}");
     assert!(answer["detail"].as_str().unwrap().contains("used already"), "{answer}");
-    nothing_was_taken_in(&estate, 1).await;
     worker.stop().await;
+    nothing_was_taken_in(&estate, 1).await;
 }
 
 fn first(folder: &std::path::Path) -> Center {
@@ -157,7 +157,7 @@ fn first(folder: &std::path::Path) -> Center {
 /// So many updates are in the store, and each is in one place.
 async fn nothing_was_taken_in(estate: &Estate, but: usize) {
     let store = estate.store().await;
-    let filter = JobFilter { kind: Some("sql_update".into()), ..JobFilter::default() };
+    let filter = JobFilter { kind: Some("sql_update".into()), tenant: Some(TENANT.into()), ..JobFilter::default() };
     assert_eq!(store.jobs(&filter, None, 100).await.unwrap().jobs.len(), but);
     let audit = store.audit().await.unwrap();
     assert!(audit.findings.is_empty(), "{:?}", audit.findings);

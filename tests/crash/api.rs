@@ -70,8 +70,14 @@ async fn asked_again(plan: (Point, Fault)) -> Run {
     let id = job["id"].as_str().unwrap().to_owned();
     assert!(told.is_none_or(|told| told == id), "another job than the one that was acknowledged");
     let store = estate.store().await;
-    let page =
-        store.jobs(&JobFilter { kind: Some("sql_update".into()), ..JobFilter::default() }, None, 100).await.unwrap();
+    let page = store
+        .jobs(
+            &JobFilter { kind: Some("sql_update".into()), tenant: Some(TENANT.into()), ..JobFilter::default() },
+            None,
+            100,
+        )
+        .await
+        .unwrap();
     let found: Vec<_> = page.jobs.iter().map(|job| job.id.to_string()).collect();
     assert_eq!(found, std::slice::from_ref(&id));
     assert_eq!(job["quota"]["used"], 1, "{job}");

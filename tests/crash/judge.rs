@@ -97,7 +97,8 @@ fn files(folder: &Path) -> Vec<String> {
 
 /// NOTIFY-11: the admin and the submitter are told once each a channel.
 async fn notices_once(store: &Store, id: &str) {
-    let filter = JobFilter { kind: Some("notification_send".to_owned()), ..JobFilter::default() };
+    let filter =
+        JobFilter { kind: Some("notification_send".into()), tenant: Some(TENANT.into()), ..JobFilter::default() };
     let page = store.jobs(&filter, None, 100).await.unwrap();
     let mut notices: Vec<String> = page
         .jobs

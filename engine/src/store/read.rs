@@ -1,6 +1,6 @@
 //! Reading: one job, pages of jobs, counts, workers. No list is read but by a cursor (E6).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 
@@ -122,6 +122,8 @@ impl Store {
         let sources = self.sources(filter).await?;
         let (mut at, mut from) = read_cursor(cursor);
         let (mut jobs, mut looked) = (Vec::new(), 0);
+        // A job that changes its place while the places are read one after the other is met twice.
+        let mut met = HashSet::new();
         while let Some(source) = sources.get(at) {
             let ids = self.slice(source, &from, (limit - jobs.len()).clamp(50, 200)).await?;
             if ids.is_empty() {
@@ -132,7 +134,7 @@ impl Store {
             for (n, (id, record)) in ids.iter().zip(records).enumerate() {
                 looked += 1;
                 let in_source = |r: &JobRecord| source.place.is_none_or(|p| p == r.place);
-                jobs.extend(record.filter(|r| filter.admits(r) && in_source(r)));
+                jobs.extend(record.filter(|r| filter.admits(r) && in_source(r) && met.insert(r.id.clone())));
                 if jobs.len() >= limit || looked >= LOOK {
                     return Ok(Page { jobs, next: Some(format!("{at}.{}", source.after(&from, n + 1, id))) });
                 }
