@@ -200,6 +200,7 @@ impl Admitted {
                 name: allowance.name.clone(),
                 limit: allowance.limit,
                 resets_at: allowance.resets_at_ms(),
+                refund: allowance.refund,
             }),
             ticket: self.ticket.clone(),
             notify: self.notify,

@@ -77,6 +77,8 @@ pub struct Allowance {
     pub limit: u32,
     /// The first instant of the next period.
     pub resets_at: DateTime<Utc>,
+    /// Whether a failure of the platform gives the unit back.
+    pub refund: bool,
 }
 
 impl QuotaRule {
@@ -94,7 +96,8 @@ impl QuotaRule {
             Period::Month => (day.format("%Y-%m").to_string(), calendar.next_month(now)),
             Period::Year => (day.year().to_string(), calendar.next_year(now)),
         };
-        Allowance { name: format!("{op}/{whose}/{period}"), limit: self.limit, resets_at }
+        let refund = self.refunds(RefundOn::PlatformFailure);
+        Allowance { name: format!("{op}/{whose}/{period}"), limit: self.limit, resets_at, refund }
     }
 
     /// Whether this ending gives the unit back (QUOTA-03).

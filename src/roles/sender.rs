@@ -7,6 +7,7 @@ use std::time::Duration;
 use leasehold_engine::Place;
 use leasehold_engine::Store;
 use leasehold_jobs::policy::status::{self, Seen};
+use tokio_util::sync::CancellationToken;
 
 use super::error::BootError;
 use crate::config::Config;
@@ -78,6 +79,26 @@ pub(super) fn dispatcher(
         ..DispatcherRules::new(BodyRules { status: business_status, public_url, max_bytes: knobs.max_body_bytes })
     };
     Ok(Dispatcher::new(outbox.clone(), Directory::new(outbox), sender, Arc::new(SystemClock), rules))
+}
+
+/// Callbacks that no job has asked for in this time are forgotten.
+const CALLBACK_DAYS: i64 = 400;
+
+/// Forgets old callback endpoints once a day, so that they do not grow without end (E7).
+pub(super) async fn forget_callbacks(store: Store, stop: CancellationToken) {
+    let directory = Directory::new(Arc::new(StoreOutbox::new(store)));
+    let days = |n: i64| chrono::TimeDelta::days(n);
+    loop {
+        let before = (chrono::Utc::now() - days(CALLBACK_DAYS)).timestamp_millis();
+        match directory.prune_callbacks(before).await {
+            Ok(0) => {}
+            Ok(gone) => tracing::info!(gone, "callback endpoints forgotten"),
+            Err(error) => tracing::warn!(%error, "callback endpoints could not be looked at"),
+        }
+        if stop.run_until_cancelled(tokio::time::sleep(Duration::from_hours(24))).await.is_none() {
+            return;
+        }
+    }
 }
 
 /// The business status of a kind, as the API shows it.

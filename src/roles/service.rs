@@ -129,6 +129,7 @@ impl Service {
         }
         if self.parts.upkeep {
             self.upkeep = Some(Upkeep::start(&store, upkeep_options(&config)));
+            tokio::spawn(sender::forget_callbacks(store.clone(), self.stop.clone()));
         }
         if self.parts.worker {
             let worker = worker_options(&config, &catalogue, options.worker_name.clone(), meters.clone());

@@ -98,6 +98,8 @@ pub struct Allowance {
     pub limit: u32,
     /// When the period ends, in ms.
     pub resets_at: UnixMs,
+    /// Whether the unit is given back when the job fails for good.
+    pub refund: bool,
 }
 
 /// A one-use code presented with a job.

@@ -98,7 +98,7 @@ pub fn pack(job: &NewJob) -> Vec<u8> {
         &job.tenant,
         &job.queue,
         job.resource.as_deref().unwrap_or_default(),
-        job.allowance.as_ref().map_or("", |a| &a.name),
+        job.allowance.as_ref().filter(|a| a.refund).map_or("", |a| &a.name),
     ];
     let identity_len: usize = names.iter().map(|n| 1 + n.len().min(255)).sum();
     let mut out = Vec::with_capacity(HEADER_BYTES + identity_len + job.meta.len() + job.args.len() + 64);

@@ -178,3 +178,13 @@ async fn listings_go_page_by_page_and_see_only_their_tenant() {
     assert_eq!(ready.jobs, 130);
     crate::places::clean_many(lab).await;
 }
+
+#[tokio::test]
+async fn a_revived_job_still_waits_for_its_planned_time() {
+    let lab = Lab::new().await;
+    let id = lab.enqueue(planned(&lab, 3_600_000)).await;
+    lab.store.cancel(&id, "", None).await.unwrap();
+    assert_eq!(lab.store.revive(&id, "").await.unwrap(), Revived::Ok(Place::Scheduled));
+    assert_eq!(lab.job(&id).await.record.run_at, NOON + 3_600_000);
+    lab.finish().await;
+}

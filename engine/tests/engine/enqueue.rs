@@ -47,7 +47,7 @@ async fn eng_03_a_key_gives_the_first_job_again_and_refuses_another_payload() {
 async fn e10_an_enqueue_sent_again_under_the_same_id_takes_nothing_twice() {
     let lab = Lab::new().await;
     let mut job = Puppet::job(&lab.store, "done");
-    job.allowance = Some(Allowance { name: "a".to_owned(), limit: 5, resets_at: NOON + 1000 });
+    job.allowance = Some(Allowance { name: "a".to_owned(), limit: 5, resets_at: NOON + 1000, refund: true });
     for _ in 0..3 {
         assert_eq!(one(&lab, job.clone(), 100).await, Enqueued::Accepted(job.id.clone()));
     }
@@ -61,7 +61,7 @@ async fn quota_03_of_twenty_jobs_at_once_one_gets_the_last_unit() {
     let jobs: Vec<_> = (0..20)
         .map(|_| {
             let mut job = Puppet::job(&lab.store, "done");
-            job.allowance = Some(Allowance { name: "sql".to_owned(), limit: 1, resets_at: NOON + 1000 });
+            job.allowance = Some(Allowance { name: "sql".to_owned(), limit: 1, resets_at: NOON + 1000, refund: true });
             job
         })
         .collect();
@@ -72,14 +72,16 @@ async fn quota_03_of_twenty_jobs_at_once_one_gets_the_last_unit() {
 }
 
 #[tokio::test]
-async fn quota_03_a_failure_for_good_gives_the_unit_back() {
+async fn quota_03_a_failure_for_good_gives_the_unit_back_if_the_rule_says_so() {
     let lab = Lab::new().await;
-    let mut job = Puppet::job(&lab.store, "done");
-    job.allowance = Some(Allowance { name: "sql".to_owned(), limit: 1, resets_at: NOON + 1000 });
-    lab.enqueue(job).await;
-    let (id, fence) = crate::claim_one(&lab, "w").await;
-    settle(&lab, &id, fence, leasehold_engine::store::Outcome::Dead).await;
-    assert_eq!(lab.store.allowance_used("t-001", "sql").await.unwrap(), 0);
+    for (refund, used) in [(true, 0), (false, 1)] {
+        let mut job = Puppet::job(&lab.store, "done");
+        job.allowance = Some(Allowance { name: "sql".to_owned(), limit: 1, resets_at: NOON + 1000, refund });
+        lab.enqueue(job).await;
+        let (id, fence) = crate::claim_one(&lab, "w").await;
+        settle(&lab, &id, fence, leasehold_engine::store::Outcome::Dead).await;
+        assert_eq!(lab.store.allowance_used("t-001", "sql").await.unwrap(), used);
+    }
     lab.finish().await;
 }
 

@@ -24,6 +24,9 @@ pub(crate) struct Doctor {
     /// Compare every job with every index too; reads the whole store
     #[arg(long)]
     audit: bool,
+    /// Leave out the tenants' databases: for health checks of a worker, which a tenant's trouble should not restart
+    #[arg(long)]
+    skip_targets: bool,
 }
 
 /// How a check came out.
@@ -91,7 +94,7 @@ impl Doctor {
         places::tools(config, findings);
         match look_at_store(config).await {
             Err(error) => findings.wrong("redis", format!("{error} ({})", error.code())),
-            Ok(store) => store::look(config, &store, self.audit, findings).await,
+            Ok(store) => store::look(config, &store, self, findings).await,
         }
     }
 }

@@ -9,7 +9,7 @@ use leasehold_engine::{Place, Store};
 use leasehold_jobs::Tenant;
 use tokio::time::timeout;
 
-use super::Findings;
+use super::{Doctor, Findings};
 use crate::config::Config;
 use crate::roles::catalogue;
 use crate::webhooks::directory::Directory;
@@ -24,15 +24,17 @@ const SLOW: Duration = Duration::from_millis(20);
 const SKEW_MS: i64 = 2_000;
 const PROBE: Duration = Duration::from_secs(10);
 
-pub(super) async fn look(config: &Config, store: &Store, audit: bool, findings: &mut Findings) {
+pub(super) async fn look(config: &Config, store: &Store, asked: &Doctor, findings: &mut Findings) {
     redis(store, findings).await;
     speed(store, findings).await;
     findings.ok("scripts", "loaded");
     workers(store, findings).await;
     jobs(store, findings).await;
-    targets(config, store, findings).await;
+    if !asked.skip_targets {
+        targets(config, store, findings).await;
+    }
     webhooks(store, findings).await;
-    if audit {
+    if asked.audit {
         indexes(store, findings).await;
     }
 }

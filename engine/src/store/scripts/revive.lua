@@ -1,4 +1,4 @@
--- Sends a dead or cancelled job back to work with fresh attempts; finished steps stay finished. KEYS prefix. ARGV time, id, note.
+-- Sends a dead or cancelled job back to work with fresh attempts, not before its planned time; finished steps stay finished. KEYS prefix. ARGV time, id, note.
 -- Reply {word, place}: revived | not_final | gone. Events: revived.
 local id, note = ARGV[2], ARGV[3]
 local r = load(id)
@@ -12,8 +12,8 @@ end
 clear(r, CANCEL)
 clear(r, SEALED)
 put_outcome(r, '', '')
-r.attempt, r.run_at, r.finished_at = 0, NOW, 0
+r.attempt, r.run_at, r.finished_at = 0, math.max(r.run_at, NOW), 0
 event(r, 'revived', note)
-enter_due(r)
+if r.run_at > NOW then enter(r, SCHEDULED) else enter_due(r) end
 flush()
 return { 'revived', WORDS[r.place] }
