@@ -1,5 +1,7 @@
 //! A worker that is stopped (SIGSTOP) until another has taken its job over, and then goes on as if nothing had happened
-//! (AC-198): its fence is old, so neither Redis nor the data center lets it do anything more.
+//! (AC-198). Several guards stand behind one another here: the end of its lease, the fence in Redis, the fence and the
+//! markers in the data center. This test shows that together they hold; each alone is watched in `engine/tests` and
+//! `targets/tests`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
