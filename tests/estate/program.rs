@@ -18,6 +18,7 @@ pub struct Program {
     child: Child,
     pid: u32,
     stdout: Lines<BufReader<ChildStdout>>,
+    is_ready: bool,
     log: PathBuf,
 }
 
@@ -39,7 +40,7 @@ impl Program {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { pid: child.id().unwrap(), child, stdout, log: log.to_owned() }
+        Self { pid: child.id().unwrap(), child, stdout, is_ready: false, log: log.to_owned() }
     }
 
     pub fn pid(&self) -> u32 {
@@ -49,13 +50,20 @@ impl Program {
     /// Waits for the line that says that it is ready.
     pub async fn ready(&mut self) -> String {
         match timeout(PATIENCE, self.stdout.next_line()).await {
-            Ok(Ok(Some(line))) if line.contains("ready") => line,
+            Ok(Ok(Some(line))) if line.contains("ready") => {
+                self.is_ready = true;
+                line
+            }
             other => panic!("not ready: {other:?}\n{}", self.logged()),
         }
     }
 
-    /// Asks it to drain (SIGTERM), and waits for its end.
+    /// Asks it to drain (SIGTERM), and waits for its end. One that is still starting is waited for: before it is ready
+    /// there is nothing to drain, and the signal would simply end it.
     pub async fn stop(&mut self) {
+        if !self.is_ready {
+            self.ready().await;
+        }
         let _ = kill(Pid::from_raw(i32::try_from(self.pid).unwrap()), Signal::SIGTERM);
         let status = self.ended().await;
         assert!(status.success(), "it did not end well: {status}\n{}", self.logged());
