@@ -95,7 +95,8 @@ async fn sql_14_a_disk_that_is_full_during_the_backup_stops_the_update_before_it
     assert_eq!(estate.center.effects().await, center::Effects::once());
     assert_eq!(store.documents(&format!("backups/{TENANT}")).await.unwrap().len(), 1);
     worker.stop().await;
-    drop(estate);
+    // Before the estate, whose folder could not be removed while a disk is mounted in it.
+    drop(disk);
 }
 
 /// A disk of 3 MB, in memory.
