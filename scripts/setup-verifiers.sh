@@ -40,7 +40,7 @@ setup_js() {
     echo "setup-verifiers: installing standardwebhooks $JS_VERSION (JavaScript) into .tools/js"
     rm -rf .tools/js
     mkdir -p .tools/js
-    if ! npm install --silent --no-audit --no-fund --ignore-scripts --prefix .tools/js "standardwebhooks@$JS_VERSION"; then
+    if ! npm install --silent --no-audit --no-fund --ignore-scripts --fetch-retries=1 --prefix .tools/js "standardwebhooks@$JS_VERSION"; then
         rm -rf .tools/js
         echo "setup-verifiers: that failed (no network?); the JavaScript check will be skipped"
     fi

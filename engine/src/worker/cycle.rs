@@ -185,14 +185,14 @@ impl Cycle {
     }
 
     fn settled(&mut self, sent: &mut Vec<Settlement>, words: Value) {
-        let words: Vec<String> = redis::from_redis_value(words).unwrap_or_default();
-        for (ending, word) in sent.drain(..).zip(words) {
-            match read_settled(&word) {
-                Ok(Settled::Ok) => {}
-                Ok(other) => {
-                    tracing::warn!(job = %ending.id, fence = ending.fence, answer = ?other, "not settled: another holds the job")
-                }
-                Err(error) => tracing::error!(job = %ending.id, %error, "not settled"),
+        let words: Result<Vec<String>, _> = redis::from_redis_value(words);
+        let answers = match words.map(|words| read_settled(&words, sent.len())) {
+            Ok(Ok(answers)) => answers,
+            wrong => return tracing::error!(?wrong, "the answer to settlements cannot be read; they are sent again"),
+        };
+        for (ending, answer) in sent.drain(..).zip(answers) {
+            if answer != Settled::Ok {
+                tracing::warn!(job = %ending.id, fence = ending.fence, ?answer, "not settled: another holds the job");
             }
             self.shared.leases.release(&ending.id);
             if let Some(at) = self.endings.iter().position(|e| e.id == ending.id && e.fence == ending.fence) {

@@ -118,3 +118,40 @@ async fn an_attempt_is_counted_at_claim_so_that_a_crash_counts() {
     assert!(String::from_utf8_lossy(&job.error).contains("worker_lost"));
     lab.finish().await;
 }
+
+/// Most endings are plain: done, with nothing to say. They take a short way through the script.
+#[tokio::test]
+async fn a_plain_end_is_as_careful_as_any() {
+    let lab = Lab::new().await;
+    let id = lab.enqueue(Puppet::job(&lab.store, "done")).await;
+    let (_, fence) = claim_one(&lab, "w").await;
+    let plain =
+        |fence| leasehold_engine::store::Settlement { result: Vec::new(), ..crate::ending(&id, fence, Outcome::Done) };
+    assert_eq!(lab.store.settle(0, &[plain(fence - 1)]).await.unwrap(), [Settled::Stale]);
+    expect_place(&lab, &id, Place::Running).await;
+    assert_eq!(lab.store.settle(0, &[plain(fence), plain(fence)]).await.unwrap(), [Settled::Ok, Settled::Ok]);
+    let settled = lab.job(&id).await.record;
+    lab.at(10);
+    assert_eq!(lab.store.settle(0, &[plain(fence)]).await.unwrap(), [Settled::Ok], "sent again");
+    let again = lab.job(&id).await.record;
+    assert_eq!((again.seq, again.finished_at, again.place), (settled.seq, settled.finished_at, Place::Succeeded));
+    let words: Vec<_> = again.events.iter().map(|e| e.word.as_str()).collect();
+    assert_eq!(words, ["accepted", "started", "succeeded"]);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_plain_end_after_a_cancel_or_under_a_lock_takes_the_long_way() {
+    let lab = Lab::new().await;
+    let mut job = Puppet::job(&lab.store, "done");
+    job.resource = Some("dc:1".to_owned());
+    lab.enqueue(job.clone()).await;
+    let follower = lab.enqueue(leasehold_engine::NewJob { id: lab.store.new_id("t-001"), ..job }).await;
+    let (id, fence) = claim_one(&lab, "w").await;
+    let plain = leasehold_engine::store::Settlement { result: Vec::new(), ..crate::ending(&id, fence, Outcome::Done) };
+    lab.store.settle(0, &[plain]).await.unwrap();
+    expect_place(&lab, &follower, Place::Ready).await;
+    let (id, fence) = claim_one(&lab, "w").await;
+    settle(&lab, &id, fence, Outcome::Done).await;
+    lab.finish().await;
+}

@@ -29,46 +29,71 @@ promote_due(promote_limit)
 flush()
 
 local paused = redis.call('HMGET', prefix .. ':paused', '*', unpack(queues))
-local taken, ids_taken = {}, {}
-local function take(queue, priority)
-  local key = prefix .. ':ready:' .. priority .. ':' .. queue
-  -- Entries left behind by a cancel are skipped; a few rounds are enough, the next claim goes on.
-  for _ = 1, 3 do
-    if #taken >= want then return end
-    local ids = redis.call('LPOP', key, want - #taken)
-    if not ids then return end
-    load_all(ids)
-    for i = 1, #ids do
-      local r = records[ids[i]]
-      if r and r.place == READY and not r.taken then
-        r.taken = true
-        taken[#taken + 1] = r
-        ids_taken[#taken] = r.id
+local base, leases = next_fence(0), NOW + lease_ms
+local reply, ids_taken, seen = { string.format('%.0f', NOW), '' }, {}, {}
+local leased = list(scores, INDEX[RUNNING])
+
+-- A job that nobody listens to starts by its hot fields alone.
+local function start_plainly(id, bytes, fence)
+  local version, place, flags, priority, reason, attempt, created_at, run_at, _, finished_at, _, seq, _, length =
+    struct.unpack(HOT, bytes)
+  if place ~= READY then return nil end
+  if bit.band(flags, NOTIFY) ~= 0 or is_listening() then return false end
+  local hot = struct.pack(HOT, version, RUNNING, flags, priority, reason, attempt + 1, created_at, run_at, NOW, finished_at, fence,
+    seq + 1, seq + 1, length)
+  redis.call('SETRANGE', record_prefix .. id, 0, hot)
+  count_move(identity(bytes, length), READY, RUNNING)
+  leased[#leased + 1] = leases
+  leased[#leased + 1] = id
+  changed[#changed + 1] = id
+  return hot
+end
+
+local function start_told(id, bytes, fence)
+  local r = records[id] or open(id, bytes)
+  records[id] = r
+  count_place(r, -1)
+  r.attempt, r.fence, r.started_at = r.attempt + 1, fence, NOW
+  enter(r, RUNNING, leases)
+  tell(r, 'started', '')
+  r.started_seq = r.seq
+  return pack_hot(r)
+end
+
+local function take(key)
+  local ids = redis.call('LPOP', key, want - #ids_taken)
+  if not ids then return false end
+  local keys = {}
+  for i = 1, #ids do keys[i] = record_prefix .. ids[i] end
+  local found = redis.call('MGET', unpack(keys))
+  for i = 1, #ids do
+    local id, bytes, nth = ids[i], found[i], #ids_taken + 1
+    if bytes and not seen[id] then
+      local hot = start_plainly(id, bytes, base + nth)
+      if hot == false then hot = start_told(id, bytes, base + nth) end
+      if hot then
+        seen[id], ids_taken[nth] = true, id
+        local at = nth * 3
+        reply[at], reply[at + 1], reply[at + 2] = id, bytes, hot
+      end
+    end
+  end
+  return true
+end
+
+if not paused[1] then
+  for q, queue in ipairs(queues) do
+    for priority = 0, 3 do
+      -- Entries left behind by a cancel are skipped; a few rounds are enough, the next claim goes on.
+      for _ = 1, 3 do
+        if paused[q + 1] or #ids_taken >= want or not take(prefix .. ':ready:' .. priority .. ':' .. queue) then break end
       end
     end
   end
 end
-if not paused[1] then
-  for q, queue in ipairs(queues) do
-    for priority = 0, 3 do
-      if not paused[q + 1] then take(queue, priority) end
-    end
-  end
-end
-
-local base, leases = #taken > 0 and next_fence(#taken) or 0, NOW + lease_ms
-local reply = { string.format('%.0f', NOW), next_due() }
-for i = 1, #taken do
-  local r = taken[i]
-  count_place(r, -1)
-  r.attempt, r.fence, r.started_at = r.attempt + 1, base + i, NOW
-  enter(r, RUNNING, leases)
-  tell(r, 'started', '')
-  r.started_seq = r.seq
-  local at = i * 3
-  reply[at], reply[at + 1], reply[at + 2] = r.id, r.bytes, pack_hot(r)
-end
-if #taken > 0 then
+reply[2] = next_due()
+if #ids_taken > 0 then
+  next_fence(#ids_taken)
   redis.call('SET', last_key, request .. ' ' .. string.format('%.0f', base) .. ' ' .. table.concat(ids_taken, ' '), 'PX', lease_ms)
 end
 flush()

@@ -37,16 +37,41 @@ local function admit(r, run_at)
   if r.run_at > NOW then enter(r, SCHEDULED); tell(r, 'scheduled', '') else enter_due(r) end
 end
 
-local keys, replies, writes = {}, {}, {}
+-- A job that is due, asks for nothing more and that nobody listens to: its hot fields are those of others of its sort.
+local heads, writes = {}, {}
+local function admit_plainly(id, key, bytes)
+  local head = string.sub(bytes, 1, HOT_BYTES)
+  local known = heads[head]
+  if known == nil then
+    local version, _, flags, priority, _, _, _, _, _, _, _, _, _, length = struct.unpack(HOT, head)
+    known = bit.band(flags, NOTIFY) == 0 and not is_listening() and { length = length, priority = priority,
+      hot = struct.pack(HOT, version, READY, flags, priority, 0, 0, NOW, NOW, 0, 0, 0, 1, 0, length) }
+    heads[head] = known
+  end
+  if not known then return false end
+  local who = identity(bytes, known.length)
+  if who.resource ~= '' then return false end
+  writes[#writes + 1] = key
+  writes[#writes + 1] = known.hot .. string.sub(bytes, HOT_BYTES + 1)
+  who.counts[READY] = (who.counts[READY] or 0) + 1
+  live_by, woken[who.queue], records[id] = live_by + 1, true, false
+  gather(scores, who.tenant_key, 0, id)
+  gather(tails, ready_key(who, known.priority), id)
+  changed[#changed + 1] = id
+  return true
+end
+
+local keys, replies = {}, {}
 for i = 1, many do keys[i] = record_prefix .. ARGV[i * 4] end
 local some_known = redis.call('EXISTS', unpack(keys)) > 0
 for i = 1, many do
   local id, bytes, run_at, wish = ARGV[i * 4], ARGV[i * 4 + 1], tonumber(ARGV[i * 4 + 2]), ARGV[i * 4 + 3]
   local refusal
   if records[id] == nil and not (some_known and redis.call('EXISTS', keys[i]) == 1) then
-    local r = open(id, bytes)
-    if wish ~= '' then refusal = refuse(r, wish) elseif live >= max_live then refusal = { 'full', live } end
-    if not refusal then
+    local plain = wish == '' and run_at <= NOW and live < max_live and admit_plainly(id, keys[i], bytes)
+    local r = not plain and open(id, bytes)
+    if plain then live = live + 1 elseif wish ~= '' then refusal = refuse(r, wish) elseif live >= max_live then refusal = { 'full', live } end
+    if r and not refusal then
       records[id], live = r, live + 1
       writes[#writes + 1] = keys[i]
       writes[#writes + 1] = bytes

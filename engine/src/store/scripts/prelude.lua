@@ -115,11 +115,11 @@ local function drop_old_events(r)
 end
 
 local listening = nil
-local function wanted(r)
-  if has(r, NOTIFY) then return true end
+local function is_listening()
   if listening == nil then listening = redis.call('EXISTS', prefix .. ':listening') == 1 end
   return listening
 end
+local function wanted(r) return has(r, NOTIFY) or is_listening() end
 
 local changed = {}
 -- Tells those who listen of a change (webhook outbox, watchers). History knows `accepted`, the last `started` and a quiet
@@ -161,10 +161,20 @@ local function count_place(r, by)
   if r.place < SUCCEEDED or r.place == UNKNOWN then live_by = live_by + by end
 end
 
+-- For the plain ways of claim and settle, which make no table of a record.
+local function count_move(who, from, to)
+  local counts = who.counts
+  counts[from], counts[to] = (counts[from] or 0) - 1, (counts[to] or 0) + 1
+end
+
 local scores, drops, tails, fronts, woken, earliest = {}, {}, {}, {}, {}, nil
-local function gather(into, key, first, second)
+local function list(into, key)
   local t = into[key]
   if not t then t = {}; into[key] = t end
+  return t
+end
+local function gather(into, key, first, second)
+  local t = list(into, key)
   t[#t + 1] = first
   if second then t[#t + 1] = second end
 end
@@ -250,7 +260,7 @@ local function next_fence(many)
   local key = prefix .. ':fence'
   local last = tonumber(redis.call('GET', key) or 0)
   if last < NOW then last = NOW end
-  redis.call('SET', key, string.format('%.0f', last + many))
+  if many > 0 then redis.call('SET', key, string.format('%.0f', last + many)) end
   return last
 end
 
@@ -271,9 +281,9 @@ local function flush()
       r.dirty = false
     end
   end
-  for key, ids in pairs(drops) do redis.call('ZREM', key, unpack(ids)) end
-  for key, pairs_ in pairs(scores) do redis.call('ZADD', key, unpack(pairs_)) end
-  for key, ids in pairs(tails) do redis.call('RPUSH', key, unpack(ids)) end
+  for key, ids in pairs(drops) do if ids[1] then redis.call('ZREM', key, unpack(ids)) end end
+  for key, pairs_ in pairs(scores) do if pairs_[1] then redis.call('ZADD', key, unpack(pairs_)) end end
+  for key, ids in pairs(tails) do if ids[1] then redis.call('RPUSH', key, unpack(ids)) end end
   for key, ids in pairs(fronts) do redis.call('LPUSH', key, unpack(ids)) end
   flush_counts()
   if #changed > 0 then redis.call('PUBLISH', prefix .. ':changed', table.concat(changed, ' ')) end

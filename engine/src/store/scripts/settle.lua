@@ -1,7 +1,7 @@
 -- Ends attempts. Only the holder of the current fence is heard (E3), each job on its own (a stale one spoils no other).
--- KEYS prefix. ARGV time, count, then per job: id, fence, verdict, wait_ms, result, error, note
---   verdicts: done retry snooze dead cancelled release unknown; wait_ms: delay of retry and snooze.
--- Reply per job: 'ok' | 'stale' | 'gone'. Sent again after a lost reply, the same fence gets 'ok' again (E10).
+-- KEYS prefix. ARGV time, count, then per job: id, fence, ending ('' is a plain done; else packed verdict, wait_ms, result,
+--   error, note; verdicts: done retry snooze dead cancelled release unknown; wait_ms: delay of retry and snooze).
+-- Reply per job: 'ok' | 'stale' | 'gone'; nothing at all when all are ok. Sent again after a lost reply, the same fence gets 'ok' again (E10).
 -- Events: succeeded retrying scheduled failed cancelled released unknown.
 local many = tonumber(ARGV[2])
 
@@ -40,27 +40,46 @@ local apply = {
   end,
 }
 
-local ids, replies = {}, {}
-for i = 1, many do ids[i] = ARGV[i * 7 - 4] end
-load_all(ids)
+-- A plain end of a job that nobody listens to and that holds nothing: only its hot fields change.
+local ended, done, unleased = {}, list(tails, ENDED[SUCCEEDED]), list(drops, INDEX[RUNNING])
+local function end_plainly(id, bytes, fence)
+  local version, place, flags, priority, _, attempt, created_at, run_at, started_at, _, held_by, seq, started_seq, length =
+    struct.unpack(HOT, bytes)
+  if place ~= RUNNING or held_by ~= fence or flags ~= 0 or ended[id] then return false end
+  local who = identity(bytes, length)
+  if who.allowance ~= '' or is_listening() then return false end
+  redis.call('SETRANGE', record_prefix .. id, 0, struct.pack(HOT, version, SUCCEEDED, flags, priority, QUIET_END, attempt, created_at,
+    run_at, started_at, NOW, held_by, seq + 1, started_seq, length))
+  ended[id] = true
+  count_move(who, RUNNING, SUCCEEDED)
+  live_by = live_by - 1
+  done[#done + 1] = id
+  unleased[#unleased + 1] = id
+  changed[#changed + 1] = id
+  return true
+end
+
+local function settle(id, fence, ending)
+  local r = load(id)
+  if not r then return 'gone' end
+  if r.fence ~= fence then return 'stale' end
+  if r.place ~= RUNNING then return 'ok' end
+  local verdict, wait_ms, result, failure, note = 'done', 0, '', '', ''
+  if ending ~= '' then verdict, wait_ms, result, failure, note = struct.unpack('<Bc0I6I4c0I2c0I2c0', ending) end
+  leave(r)
+  put_outcome(r, result, failure)
+  apply[verdict](r, wait_ms, note)
+  return 'ok'
+end
+
+local keys, replies, all_well = {}, {}, true
+for i = 1, many do keys[i] = record_prefix .. ARGV[i * 3] end
+local found = redis.call('MGET', unpack(keys))
 for i = 1, many do
-  local at = i * 7 - 4
-  local id, fence, verdict, wait_ms = ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2], tonumber(ARGV[at + 3])
-  local result, failure, note = ARGV[at + 4], ARGV[at + 5], ARGV[at + 6]
-  local r = records[id]
-  if not r then
-    replies[i] = 'gone'
-  elseif r.fence ~= fence then
-    replies[i] = 'stale'
-  elseif r.place ~= RUNNING then
-    replies[i] = 'ok'
-  else
-    if not apply[verdict] then return redis.error_reply('ERR unknown verdict ' .. verdict) end
-    leave(r)
-    put_outcome(r, result, failure)
-    apply[verdict](r, wait_ms, note)
-    replies[i] = 'ok'
-  end
+  local id, fence, ending = ARGV[i * 3], tonumber(ARGV[i * 3 + 1]), ARGV[i * 3 + 2]
+  local plain = ending == '' and found[i] and records[id] == nil and end_plainly(id, found[i], fence)
+  replies[i] = plain and 'ok' or settle(id, fence, ending)
+  if replies[i] ~= 'ok' then all_well = false end
 end
 flush()
-return replies
+return all_well and {} or replies
