@@ -4,7 +4,7 @@ use futures::StreamExt;
 use redis::Value;
 
 use super::{connect::Store, error::StoreError};
-use crate::model::{Enqueued, JobId, NewJob, TicketRefusal, pack};
+use crate::model::{Enqueued, HOT_BYTES, JobId, NewJob, TicketRefusal, pack};
 
 /// Jobs in one call of the script; more gains nothing and makes others wait.
 const BATCH: usize = 250;
@@ -48,9 +48,14 @@ impl Store {
         cmd.arg(batch.len()).arg(max_live);
         for job in batch.iter().map(|at| &jobs[*at]) {
             check_names(job)?;
-            cmd.arg(job.id.as_str()).arg(pack(job)).arg(job.run_at.unwrap_or(0)).arg(wish(job));
+            let record = pack(job);
+            let (hot, rest) = record.split_at(HOT_BYTES);
+            cmd.arg(job.id.as_str()).arg(hot).arg(rest).arg(job.run_at.unwrap_or(0)).arg(wish(job));
         }
         let replies: Vec<Value> = self.query("enqueue", cmd).await?;
+        if replies.is_empty() {
+            return Ok(batch.into_iter().map(|at| (at, Enqueued::Accepted(jobs[at].id.clone()))).collect());
+        }
         batch.into_iter().zip(replies).map(|(at, reply)| Ok((at, read(reply, &jobs[at].id)?))).collect()
     }
 }

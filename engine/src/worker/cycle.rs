@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Jobs in one claim, settlements in one call.
-const BATCH: usize = 250;
+const BATCH: usize = 500;
 
 pub(crate) struct Cycle {
     store: Store,

@@ -34,14 +34,14 @@ local reply, ids_taken, seen = { string.format('%.0f', NOW), '' }, {}, {}
 local leased = list(scores, INDEX[RUNNING])
 
 -- A job that nobody listens to starts by its hot fields alone.
-local function start_plainly(id, bytes, fence)
+local function start_plainly(id, key, bytes, fence)
   local version, place, flags, priority, reason, attempt, created_at, run_at, _, finished_at, _, seq, _, length =
     struct.unpack(HOT, bytes)
   if place ~= READY then return nil end
   if bit.band(flags, NOTIFY) ~= 0 or is_listening() then return false end
   local hot = struct.pack(HOT, version, RUNNING, flags, priority, reason, attempt + 1, created_at, run_at, NOW, finished_at, fence,
     seq + 1, seq + 1, length)
-  redis.call('SETRANGE', record_prefix .. id, 0, hot)
+  redis.call('SETRANGE', key, 0, hot)
   count_move(identity(bytes, length), READY, RUNNING)
   leased[#leased + 1] = leases
   leased[#leased + 1] = id
@@ -69,7 +69,7 @@ local function take(key)
   for i = 1, #ids do
     local id, bytes, nth = ids[i], found[i], #ids_taken + 1
     if bytes and not seen[id] then
-      local hot = start_plainly(id, bytes, base + nth)
+      local hot = start_plainly(id, keys[i], bytes, base + nth)
       if hot == false then hot = start_told(id, bytes, base + nth) end
       if hot then
         seen[id], ids_taken[nth] = true, id

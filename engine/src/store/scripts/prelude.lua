@@ -31,8 +31,7 @@ local record_prefix = prefix .. ':j:'
 local function record_key(id) return record_prefix .. id end
 
 local identities = {}
-local function identity(bytes, length)
-  local raw = string.sub(bytes, HEADER_BYTES + 1, HEADER_BYTES + length)
+local function identity_of(raw)
   local known = identities[raw]
   if not known then
     local kind, tenant, queue, resource, allowance = struct.unpack('Bc0Bc0Bc0Bc0Bc0', raw)
@@ -41,6 +40,9 @@ local function identity(bytes, length)
     identities[raw] = known
   end
   return known
+end
+local function identity(bytes, length)
+  return identity_of(string.sub(bytes, HEADER_BYTES + 1, HEADER_BYTES + length))
 end
 
 local function open(id, bytes)

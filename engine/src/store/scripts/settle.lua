@@ -42,13 +42,13 @@ local apply = {
 
 -- A plain end of a job that nobody listens to and that holds nothing: only its hot fields change.
 local ended, done, unleased = {}, list(tails, ENDED[SUCCEEDED]), list(drops, INDEX[RUNNING])
-local function end_plainly(id, bytes, fence)
+local function end_plainly(id, key, bytes, fence)
   local version, place, flags, priority, _, attempt, created_at, run_at, started_at, _, held_by, seq, started_seq, length =
     struct.unpack(HOT, bytes)
   if place ~= RUNNING or held_by ~= fence or flags ~= 0 or ended[id] then return false end
   local who = identity(bytes, length)
   if who.allowance ~= '' or is_listening() then return false end
-  redis.call('SETRANGE', record_prefix .. id, 0, struct.pack(HOT, version, SUCCEEDED, flags, priority, QUIET_END, attempt, created_at,
+  redis.call('SETRANGE', key, 0, struct.pack(HOT, version, SUCCEEDED, flags, priority, QUIET_END, attempt, created_at,
     run_at, started_at, NOW, held_by, seq + 1, started_seq, length))
   ended[id] = true
   count_move(who, RUNNING, SUCCEEDED)
@@ -77,7 +77,7 @@ for i = 1, many do keys[i] = record_prefix .. ARGV[i * 3] end
 local found = redis.call('MGET', unpack(keys))
 for i = 1, many do
   local id, fence, ending = ARGV[i * 3], tonumber(ARGV[i * 3 + 1]), ARGV[i * 3 + 2]
-  local plain = ending == '' and found[i] and records[id] == nil and end_plainly(id, found[i], fence)
+  local plain = ending == '' and found[i] and records[id] == nil and end_plainly(id, keys[i], found[i], fence)
   replies[i] = plain and 'ok' or settle(id, fence, ending)
   if replies[i] ~= 'ok' then all_well = false end
 end
