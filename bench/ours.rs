@@ -14,12 +14,13 @@ use tokio::sync::mpsc;
 use crate::measure::{Latencies, Rate, payload};
 use crate::server::Server;
 
-const BATCH: usize = 250;
+/// As many a call as the peer's addBulk gets.
+const BATCH: usize = 500;
 const LANES: usize = 4;
 const TENANT: &str = "t-bench";
 const NO_LIMIT: u64 = u64::MAX >> 12;
 /// As many no-op jobs at a time as keep the store busy; each waits for the round trip that settles it.
-const SLOTS: usize = 1000;
+const SLOTS: usize = 2000;
 
 /// A kind that does nothing but say when it started.
 struct Noop {
