@@ -31,6 +31,7 @@ async fn what_is_put_is_listed_got_and_deleted() {
     let names = |found: Vec<files::FileFacts>| found.into_iter().map(|facts| facts.name).collect::<Vec<_>>();
     assert_eq!(names(files.list("").await.unwrap()), ["a/b.txt", "a/c", "d"]);
     assert_eq!(names(files.list("a/").await.unwrap()), ["a/b.txt", "a/c"]);
+    assert_eq!(names(files.list("a/b").await.unwrap()), ["a/b.txt"]);
     assert_eq!(files.stat("d").await.unwrap().unwrap().bytes, 3);
     let got = files.get("a/b.txt", &folder.path().join("got")).await.unwrap();
     assert_eq!(got, stored);
@@ -42,6 +43,21 @@ async fn what_is_put_is_listed_got_and_deleted() {
     assert_eq!(files.stat("e").await.unwrap(), None);
     assert_eq!(files.get("e", &folder.path().join("x")).await.unwrap_err().code(), "target_not_found");
     assert!(!folder.path().join("x").exists());
+}
+
+#[tokio::test]
+async fn folders_are_listed_one_level_at_a_time() {
+    let (folder, files) = directory();
+    for name in ["2026-11-22/t-1/a", "2026-11-22/t-2/a", "2026-11-21/t-1/a", "b"] {
+        files.put_bytes(name, b"1").await.unwrap();
+    }
+    std::fs::create_dir(folder.path().join("store/.hidden")).unwrap();
+    assert_eq!(files.folders("").await.unwrap(), ["2026-11-21", "2026-11-22"]);
+    assert_eq!(files.folders("2026-11-22/").await.unwrap(), ["t-1", "t-2"]);
+    for nothing in ["2026-11-23/", "2026-11-22/t-1/", "../", "/", "x/../"] {
+        assert_eq!(files.folders(nothing).await.unwrap(), [""; 0], "{nothing}");
+        assert!(nothing.contains("t-1") || files.list(nothing).await.unwrap().is_empty(), "{nothing}");
+    }
 }
 
 #[tokio::test]

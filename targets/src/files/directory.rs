@@ -36,6 +36,14 @@ impl Directory {
         }
         Ok(path)
     }
+
+    /// The deepest folder that holds all names with this prefix; `None` when no name can have it.
+    fn folder_of(&self, prefix: &str) -> Option<PathBuf> {
+        match prefix.rsplit_once('/') {
+            Some((folder, _)) => self.path(folder).ok(),
+            None => Some(self.root.clone()),
+        }
+    }
 }
 
 /// Names are relative, of ordinary parts, and hidden files are ours.
@@ -107,9 +115,10 @@ impl Files for Directory {
 
     async fn list(&self, prefix: &str) -> Result<Vec<FileFacts>, TargetError> {
         let (root, prefix) = (self.root.clone(), prefix.to_owned());
+        let Some(folder) = self.folder_of(&prefix) else { return Ok(Vec::new()) };
         blocking(move || {
             let mut found = Vec::new();
-            walk(&root, &mut |path| {
+            walk(&folder, &mut |path| {
                 if let Some(facts) = facts(&root, path)?.filter(|facts| facts.name.starts_with(&prefix)) {
                     found.push(facts);
                 }
@@ -118,6 +127,20 @@ impl Files for Directory {
             found.retain(|facts| check_name(&facts.name).is_ok());
             found.sort_by(|one, other| one.name.cmp(&other.name));
             Ok(found)
+        })
+        .await
+    }
+
+    async fn folders(&self, folder: &str) -> Result<Vec<String>, TargetError> {
+        let Some(folder) = self.folder_of(folder) else { return Ok(Vec::new()) };
+        blocking(move || {
+            let mut names = Vec::new();
+            for entry in entries(&folder)? {
+                let is_folder = entry.file_type().map_err(|error| TargetError::io("list", &folder, error))?.is_dir();
+                names.extend(entry.file_name().into_string().ok().filter(|name| is_folder && check_name(name).is_ok()));
+            }
+            names.sort();
+            Ok(names)
         })
         .await
     }
@@ -158,13 +181,7 @@ impl Files for Directory {
 
 /// Visits all files under a folder; links are not followed.
 fn walk(folder: &Path, visit: &mut dyn FnMut(&Path) -> Result<(), TargetError>) -> Result<(), TargetError> {
-    let entries = match std::fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(TargetError::io("list", folder, error)),
-    };
-    for entry in entries {
-        let entry = entry.map_err(|error| TargetError::io("list", folder, error))?;
+    for entry in entries(folder)? {
         let kind = entry.file_type().map_err(|error| TargetError::io("list", folder, error))?;
         if kind.is_dir() {
             walk(&entry.path(), visit)?;
@@ -173,6 +190,16 @@ fn walk(folder: &Path, visit: &mut dyn FnMut(&Path) -> Result<(), TargetError>) 
         }
     }
     Ok(())
+}
+
+/// What lies in a folder; nothing when there is none.
+fn entries(folder: &Path) -> Result<Vec<std::fs::DirEntry>, TargetError> {
+    let failed = |error| TargetError::io("list", folder, error);
+    match std::fs::read_dir(folder) {
+        Ok(entries) => entries.collect::<Result<_, _>>().map_err(failed),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(failed(error)),
+    }
 }
 
 fn facts(root: &Path, path: &Path) -> Result<Option<FileFacts>, TargetError> {

@@ -50,8 +50,11 @@ pub trait Files: Send + Sync {
     /// A path on this machine at which the file may be read, when the place is local.
     async fn local_path(&self, name: &str) -> Result<Option<PathBuf>, TargetError>;
 
-    /// Stored files whose names start with `prefix`, by name.
+    /// Stored files whose names start with `prefix`, by name. Only the folder that the prefix names is read.
     async fn list(&self, prefix: &str) -> Result<Vec<FileFacts>, TargetError>;
+
+    /// Names of the folders directly in `folder` (which ends with `/`, or is empty for the outermost), by name.
+    async fn folders(&self, folder: &str) -> Result<Vec<String>, TargetError>;
 
     /// What is known of `name`; `None` when it is absent.
     async fn stat(&self, name: &str) -> Result<Option<FileFacts>, TargetError>;
