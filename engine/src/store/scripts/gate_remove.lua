@@ -1,0 +1,19 @@
+-- Takes a gate away and lets go who waited behind it. KEYS prefix.
+-- ARGV time, field, expected ('*' whatever is there, else this value).
+-- Reply: 'removed' | 'absent' | 'changed' (another value is there).
+local field, expected = ARGV[2], ARGV[3]
+local key = prefix .. ':gates'
+local held = redis.call('HGET', key, field)
+if not held then return 'absent' end
+if expected ~= '*' and held ~= expected then return 'changed' end
+redis.call('HDEL', key, field)
+open_hold(field, NOW)
+-- A claim that met a paused tenant took it out of the ring and noted which ring it was.
+local tenant = string.match(field, '^t (.*)$')
+if tenant then
+  local idle = prefix .. ':idle:' .. tenant
+  for _, ring in ipairs(redis.call('HKEYS', idle)) do redis.call('ZADD', prefix .. ':ring:' .. ring, 'NX', NOW, tenant) end
+  redis.call('DEL', idle)
+end
+flush()
+return 'removed'
