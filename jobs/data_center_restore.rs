@@ -65,6 +65,7 @@ impl Kind for DataCenterRestore {
     const NAME: &'static str = DATA_CENTER_RESTORE;
     const SUMMARY: &'static str = "Replaces a data center by a backup or by another data center.";
     const QUEUE: &'static str = "copies";
+    const DESTRUCTIVE: bool = true;
     const RETRY: Retry = Retry::exponential(Duration::from_secs(5)).attempts(3);
     const RULE: &'static str = "RESTORE-01";
 

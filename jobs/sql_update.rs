@@ -38,6 +38,7 @@ impl Kind for SqlUpdate {
     const NAME: &'static str = SQL_UPDATE;
     const SUMMARY: &'static str = "Runs a SQL script on a data center at a planned time, after a backup.";
     const QUEUE: &'static str = "sql";
+    const DESTRUCTIVE: bool = true;
     const RETRY: Retry = Retry::exponential(Duration::from_secs(5)).attempts(3);
     const RULE: &'static str = "SQL-01";
     const QUOTA_RULE: &'static str = "SQL-03";

@@ -13,7 +13,7 @@ pub mod worker;
 
 pub use model::{
     Allowance, Effect, Enqueued, Idempotency, JobError, JobId, JobRecord, JobView, NewJob, Place, Priority, Recovery,
-    Retry, Step, TicketRefusal, TicketUse, UnixMs, Verdict,
+    Resource, Retry, Step, TicketRefusal, TicketUse, UnixMs, Verdict,
 };
 pub use store::{Store, StoreError, StoreOptions};
 pub use worker::{Ctx, Observer, Runner, Verified, Worker, WorkerOptions};

@@ -35,6 +35,8 @@ pub trait Kind: Serialize + DeserializeOwned + JsonSchema + Send + Sync + Sized 
     const QUOTA_RULE: &'static str = "QUOTA-01";
     /// Whether a planned job may be edited.
     const EDITABLE: bool = false;
+    /// It has effects that cannot be repeated: after a jump of the clock it waits for a person (3.8).
+    const DESTRUCTIVE: bool = false;
     /// Only the program itself makes jobs of this kind.
     const INTERNAL: bool = false;
     /// Whether the submitter is told when a job of it fails for good (NOTIFY-19).
@@ -90,6 +92,7 @@ pub(crate) trait AnyKind: Send + Sync {
     fn quota_rule(&self) -> &'static str;
     fn editable(&self) -> bool;
     fn internal(&self) -> bool;
+    fn destructive(&self) -> bool;
     fn tells_failure(&self) -> bool;
     fn card(&self) -> KindCard;
 
@@ -131,6 +134,10 @@ impl<K: Kind> AnyKind for Registered<K> {
 
     fn internal(&self) -> bool {
         K::INTERNAL
+    }
+
+    fn destructive(&self) -> bool {
+        K::DESTRUCTIVE
     }
 
     fn tells_failure(&self) -> bool {

@@ -148,6 +148,7 @@ impl Catalogue {
             run_at: ask.run_at,
             priority: ask.priority,
             resource: Some(tickets::short(admission.resource)),
+            destructive: kind.destructive(),
             retry: kind.retry(),
             allowance: admission.allowance,
             ticket,

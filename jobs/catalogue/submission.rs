@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use leasehold_engine::{Allowance, Idempotency, JobId, NewJob, Priority, Retry, TicketUse, UnixMs};
+use leasehold_engine::{Allowance, Idempotency, JobId, NewJob, Priority, Resource, Retry, TicketUse, UnixMs};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -165,6 +165,8 @@ pub struct Admitted {
     pub priority: Priority,
     /// What only one job may touch at a time.
     pub resource: Option<String>,
+    /// It has effects that cannot be repeated: after a jump of the clock it waits for a person.
+    pub destructive: bool,
     /// Attempts and delays.
     pub retry: Retry,
     /// The unit of a quota that the acceptance takes (QUOTA-03).
@@ -193,7 +195,7 @@ impl Admitted {
             meta: self.meta.clone(),
             run_at: self.run_at,
             priority: self.priority,
-            resource: self.resource.clone(),
+            resources: self.resource.iter().map(Resource::exclusive).collect(),
             retry: self.retry,
             idempotency: self.idempotency.clone(),
             allowance: self.allowance.as_ref().map(|allowance| Allowance {
@@ -204,6 +206,9 @@ impl Admitted {
             }),
             ticket: self.ticket.clone(),
             notify: self.notify,
+            destructive: self.destructive,
+            key: None,
+            parent: None,
         }
     }
 }

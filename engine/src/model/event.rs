@@ -64,6 +64,10 @@ words! {
     Revived = 16, "revived";
     /// Its open step was decided by a person.
     Resolved = 17, "resolved";
+    /// Was sent a signal.
+    Signalled = 18, "signalled";
+    /// Undoes its steps.
+    Undoing = 19, "undoing";
 }
 
 /// One entry of a job's history.

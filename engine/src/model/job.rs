@@ -23,6 +23,48 @@ pub enum Priority {
     Low = 3,
 }
 
+/// What a job touches: one at a time, or several at a time when all of them share it.
+///
+/// Jobs take their resources in the order of the names, whoever they are, so that no two wait for each other; each
+/// resource is given in the order in which jobs began to wait for it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Resource {
+    /// Its name, without line breaks and not beginning with `~`.
+    pub name: String,
+    /// Whether others may share it.
+    pub shared: bool,
+}
+
+impl Resource {
+    /// For this job alone.
+    pub fn exclusive(name: impl Into<String>) -> Self {
+        Self { name: name.into(), shared: false }
+    }
+
+    /// Together with others that share it.
+    pub fn shared(name: impl Into<String>) -> Self {
+        Self { name: name.into(), shared: true }
+    }
+
+    /// In the order of the names, once each (exclusive wins), as the record holds them.
+    pub(crate) fn pack(all: &[Self]) -> String {
+        let mut sorted = all.to_vec();
+        sorted.sort();
+        sorted.dedup_by(|later, first| later.name == first.name);
+        let texts: Vec<_> =
+            sorted.iter().map(|r| if r.shared { format!("~{}", r.name) } else { r.name.clone() }).collect();
+        texts.join("\n")
+    }
+
+    pub(crate) fn parse(packed: &str) -> Vec<Self> {
+        let one = |text: &str| match text.strip_prefix('~') {
+            Some(name) => Self::shared(name),
+            None => Self::exclusive(text),
+        };
+        packed.split('\n').filter(|text| !text.is_empty()).map(one).collect()
+    }
+}
+
 /// A job to be taken in.
 #[derive(Debug, Clone)]
 pub struct NewJob {
@@ -42,8 +84,14 @@ pub struct NewJob {
     pub run_at: Option<UnixMs>,
     /// Order among ready jobs.
     pub priority: Priority,
-    /// What only one job may touch at a time.
-    pub resource: Option<String>,
+    /// What it needs for itself, or shares, while it runs; at most 255 bytes in all.
+    pub resources: Vec<Resource>,
+    /// What limits by key count by, such as a server's name.
+    pub key: Option<String>,
+    /// The job that spawned it; set by [`Ctx::spawn_child`](crate::Ctx::spawn_child) alone.
+    pub parent: Option<JobId>,
+    /// It has effects that cannot be repeated: after a jump of the clock it waits for a person.
+    pub destructive: bool,
     /// Attempts and delays.
     pub retry: Retry,
     /// The caller's key against doubles.
@@ -68,7 +116,10 @@ impl NewJob {
             meta: Bytes::from_static(b"{}"),
             run_at: None,
             priority: Priority::Normal,
-            resource: None,
+            resources: Vec::new(),
+            key: None,
+            parent: None,
+            destructive: false,
             retry: Retry::default(),
             idempotency: None,
             allowance: None,

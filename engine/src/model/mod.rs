@@ -1,25 +1,38 @@
 //! The pure part: places, records, retry, verdicts. No tokio, no redis, no clock.
 
+mod approval;
 mod effect;
 mod event;
+pub mod explain;
+pub mod gate;
+mod gate_bytes;
+mod hot;
 mod id;
 mod job;
+mod journal;
 mod place;
 mod record;
 mod retry;
+pub mod schedule_times;
 mod verdict;
 mod view;
+pub mod window;
 
-pub use effect::Effect;
+pub use approval::{Answer, Approval, ApprovalSpec, Choice, Decision, NotAllowed, decide};
+pub use effect::{Effect, Sort};
 pub use event::{Event, EventWord};
+pub(crate) use hot::Hot;
 pub use id::{BadJobId, JobId};
-pub use job::{Allowance, Enqueued, Idempotency, NewJob, Priority, TicketRefusal, TicketUse};
+pub use job::{Allowance, Enqueued, Idempotency, NewJob, Priority, Resource, TicketRefusal, TicketUse};
+pub(crate) use journal::undo_name;
+pub use journal::{CodeChanged, Journal};
 pub use place::{BadPlace, CAUSES, Cause, Place, chart, next};
 pub(crate) use record::HOT_BYTES;
 pub use record::{BadRecord, BlockedBy, JobRecord, pack};
 pub use retry::Retry;
 pub use verdict::{ErrorDocument, JobError, Recovery, Verdict};
-pub use view::{JobView, Progress, Step};
+pub use view::{Awaited, JobView, Progress, Step, Wait};
+pub(crate) use view::{NO_ORDINAL, WITH_UNDO};
 
 /// Milliseconds since 1970-01-01T00:00:00Z, by the store's clock.
 pub type UnixMs = i64;

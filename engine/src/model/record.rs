@@ -1,33 +1,72 @@
 //! A job's record: one packed string, written by Rust at enqueue and changed by scripts. Guards that both read it alike.
 //!
-//! Layout (little endian): 47 bytes of hot fields, which claims and settlements change; 27 bytes of cold ones; then kind,
-//! tenant, queue, resource, allowance (a length byte each); then meta, args, result, error (lengths in the header); then
+//! Layout (little endian): 48 bytes of hot fields, which claims and settlements change; 27 bytes of cold ones; then kind,
+//! tenant, queue, resources, allowance, key, parent (a length byte each); then meta, args, result, error (lengths in the header); then
 //! the events that the hot fields do not tell. `prelude.lua` holds the same layout.
 
 use bytes::Bytes;
 
-use super::{Event, EventWord, JobId, NewJob, Place, Priority, Retry, UnixMs};
+use super::{Event, EventWord, JobId, NewJob, Place, Priority, Resource, Retry, UnixMs};
 
 /// Size of the header.
-const HEADER_BYTES: usize = 74;
+const HEADER_BYTES: usize = 75;
 /// Size of the hot fields at its front.
-pub(crate) const HOT_BYTES: usize = 47;
+pub(crate) const HOT_BYTES: usize = 48;
 /// The end of the job is known from place, time and seq; no event was written down.
 const QUIET_END: u64 = 2;
-const VERSION: u8 = 1;
-const FLAG_CANCEL: u8 = 1;
-const FLAG_ONCE_OPEN: u8 = 4;
-const FLAG_LOCKED: u8 = 8;
-const FLAG_SEALED: u8 = 16;
-const FLAG_NOTIFY: u8 = 32;
+const VERSION: u8 = 2;
+const FLAG_CANCEL: u16 = 1;
+const FLAG_ONCE_OPEN: u16 = 4;
+const FLAG_LOCKED: u16 = 8;
+const FLAG_SEALED: u16 = 16;
+const FLAG_NOTIFY: u16 = 32;
+const FLAG_JOURNAL: u16 = 2;
+const FLAG_UNDO: u16 = 256;
+const FLAG_UNDOING: u16 = 512;
+const FLAG_DESTRUCTIVE: u16 = 1024;
+const FLAG_FAMILY: u16 = 2048;
 
-/// What holds a blocked job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why a job is blocked. The numbers are those of the scripts' prelude.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum BlockedBy {
     /// Nothing.
     Nothing,
-    /// Another job holds its resource.
-    Resource,
+    /// Others hold a resource that it needs.
+    ResourceHeld,
+    /// Its kind is paused or switched off.
+    KindPaused,
+    /// A freeze, or a window that is closed.
+    Frozen,
+    /// As many run as may.
+    LimitReached,
+    /// As many were started as may in a period.
+    RateReached,
+    /// It would not end before a freeze begins.
+    NoFit,
+    /// No worker that lives knew its kind.
+    KindUnknown,
+    /// Its code is not the one that wrote its journal.
+    CodeChanged,
+    /// The store's clock jumped, and it has effects that cannot be repeated.
+    ClockJumped,
+}
+
+impl BlockedBy {
+    const fn from_code(code: u64) -> Self {
+        match code {
+            1 => Self::ResourceHeld,
+            3 => Self::KindPaused,
+            4 => Self::Frozen,
+            5 => Self::LimitReached,
+            6 => Self::RateReached,
+            7 => Self::NoFit,
+            8 => Self::KindUnknown,
+            9 => Self::CodeChanged,
+            10 => Self::ClockJumped,
+            _ => Self::Nothing,
+        }
+    }
 }
 
 /// The bytes are no record of this version.
@@ -52,6 +91,16 @@ pub struct JobRecord {
     pub holds_resource: bool,
     /// A cancel comes too late.
     pub sealed: bool,
+    /// It has begun a step: its journal is to be read.
+    pub has_journal: bool,
+    /// Steps that have an undo are done.
+    pub has_undo: bool,
+    /// It undoes its steps, or has undone them (then `has_undo` is false).
+    pub undoing: bool,
+    /// It has effects that cannot be repeated.
+    pub destructive: bool,
+    /// It has children or was sent signals.
+    pub has_family: bool,
     /// What holds it, if blocked.
     pub blocked_by: BlockedBy,
     /// Attempts begun.
@@ -76,8 +125,12 @@ pub struct JobRecord {
     pub tenant: String,
     /// Queue.
     pub queue: String,
-    /// Resource, may be empty.
-    pub resource: String,
+    /// What it needs for itself or shares, in their order.
+    pub resources: Vec<Resource>,
+    /// What limits by key count by, may be empty.
+    pub key: String,
+    /// The job that spawned it, if any.
+    pub parent: Option<JobId>,
     /// Meta document.
     pub meta: Bytes,
     /// Arguments.
@@ -93,17 +146,22 @@ pub struct JobRecord {
 /// Packs a new job; the script fills in times and place.
 #[must_use]
 pub fn pack(job: &NewJob) -> Vec<u8> {
-    let names: [&str; 5] = [
+    let resources = Resource::pack(&job.resources);
+    let names: [&str; 7] = [
         &job.kind,
         &job.tenant,
         &job.queue,
-        job.resource.as_deref().unwrap_or_default(),
+        &resources,
         job.allowance.as_ref().filter(|a| a.refund).map_or("", |a| &a.name),
+        job.key.as_deref().unwrap_or_default(),
+        job.parent.as_ref().map_or("", JobId::as_str),
     ];
     let identity_len: usize = names.iter().map(|n| 1 + n.len().min(255)).sum();
     let mut out = Vec::with_capacity(HEADER_BYTES + identity_len + job.meta.len() + job.args.len() + 64);
-    let flags = if job.notify { FLAG_NOTIFY } else { 0 };
-    out.extend([VERSION, Place::Scheduled as u8, flags, job.priority as u8, 0]);
+    let flags = if job.notify { FLAG_NOTIFY } else { 0 } | if job.destructive { FLAG_DESTRUCTIVE } else { 0 };
+    out.extend([VERSION, Place::Scheduled as u8]);
+    out.extend(flags.to_le_bytes());
+    out.extend([job.priority as u8, 0]);
     out.extend([0; 2 + 6 * 5 + 4 + 4]);
     out.extend((identity_len as u16).to_le_bytes());
     out.extend(job.retry.max_attempts.to_le_bytes());
@@ -157,7 +215,7 @@ impl JobRecord {
             return Err(BadRecord("it is of another version"));
         }
         let place = Place::from_code(r.number(1)? as u8).ok_or(BadRecord("its place is none"))?;
-        let flags = r.number(1)? as u8;
+        let flags = r.number(2)? as u16;
         let priority = match r.number(1)? {
             0 => Priority::Critical,
             1 => Priority::High,
@@ -179,8 +237,8 @@ impl JobRecord {
         };
         let lengths = [r.number(4)?, r.number(4)?, r.number(4)?, r.number(2)?].map(|n| n as usize);
         let written = r.number(2)? as usize;
-        let (kind, tenant, queue, resource) = (r.text(1)?, r.text(1)?, r.text(1)?, r.text(1)?);
-        let _allowance = r.text(1)?;
+        let (kind, tenant, queue, resources) = (r.text(1)?, r.text(1)?, r.text(1)?, r.text(1)?);
+        let (_allowance, key, parent) = (r.text(1)?, r.text(1)?, r.text(1)?);
         let mut blobs = [const { Bytes::new() }; 4];
         for (blob, n) in blobs.iter_mut().zip(lengths) {
             let from = r.at;
@@ -213,7 +271,12 @@ impl JobRecord {
             once_open: flags & FLAG_ONCE_OPEN != 0,
             holds_resource: flags & FLAG_LOCKED != 0,
             sealed: flags & FLAG_SEALED != 0,
-            blocked_by: if reason == 1 { BlockedBy::Resource } else { BlockedBy::Nothing },
+            has_journal: flags & FLAG_JOURNAL != 0,
+            has_undo: flags & FLAG_UNDO != 0,
+            undoing: flags & FLAG_UNDOING != 0,
+            destructive: flags & FLAG_DESTRUCTIVE != 0,
+            has_family: flags & FLAG_FAMILY != 0,
+            blocked_by: if place == Place::Blocked { BlockedBy::from_code(reason) } else { BlockedBy::Nothing },
             attempt,
             retry,
             created_at: times[0],
@@ -225,7 +288,9 @@ impl JobRecord {
             kind,
             tenant,
             queue,
-            resource,
+            resources: Resource::parse(&resources),
+            key,
+            parent: parent.parse().ok(),
             meta,
             args,
             result,
@@ -263,10 +328,11 @@ mod tests {
     #[test]
     fn a_packed_job_reads_back() {
         let mut job = NewJob::new(JobId::new(0), "noop", "t-001", &b"{\"a\":1}"[..]);
-        job.resource = Some("dc:1".to_owned());
+        job.resources = vec![Resource::shared("host:1"), Resource::exclusive("dc:1")];
         job.notify = true;
         let read = JobRecord::parse(job.id.clone(), &Bytes::from(pack(&job))).unwrap();
-        assert_eq!((read.kind.as_str(), read.tenant.as_str(), read.resource.as_str()), ("noop", "t-001", "dc:1"));
+        assert_eq!((read.kind.as_str(), read.tenant.as_str()), ("noop", "t-001"));
+        assert_eq!(read.resources, [Resource::exclusive("dc:1"), Resource::shared("host:1")], "in the global order");
         assert_eq!((read.args, read.meta, read.retry), (job.args, job.meta, job.retry));
     }
 

@@ -19,6 +19,8 @@ pub struct Claim {
     pub lease_ms: u64,
     /// Queues in the order of preference.
     pub queues: Vec<String>,
+    /// The kinds it knows; jobs of others are set aside for workers that know them. Empty: all.
+    pub kinds: Vec<String>,
 }
 
 /// What a worker got.
@@ -51,11 +53,13 @@ pub(crate) const PROMOTE_LIMIT: usize = 500;
 impl Store {
     pub(crate) fn claim_cmd(&self, shard: u16, claim: &Claim) -> redis::Cmd {
         let mut cmd = self.begin(&self.scripts.claim, shard);
+        let kinds = if claim.kinds.is_empty() { String::new() } else { format!(" {} ", claim.kinds.join(" ")) };
         cmd.arg(claim.want)
             .arg(claim.lease_ms)
             .arg(PROMOTE_LIMIT)
             .arg(&claim.worker)
             .arg(claim.request)
+            .arg(kinds)
             .arg(&claim.queues);
         cmd
     }

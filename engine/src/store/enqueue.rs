@@ -4,7 +4,7 @@ use futures::StreamExt;
 use redis::Value;
 
 use super::{connect::Store, error::StoreError};
-use crate::model::{Enqueued, HOT_BYTES, JobId, NewJob, TicketRefusal, pack};
+use crate::model::{Enqueued, HOT_BYTES, JobId, NewJob, Resource, TicketRefusal, pack};
 
 /// Jobs in one call of the script; more gains nothing and makes others wait.
 const BATCH: usize = 250;
@@ -60,24 +60,37 @@ impl Store {
     }
 }
 
-fn check_names(job: &NewJob) -> Result<(), StoreError> {
-    let resource = job.resource.as_deref().unwrap_or_default();
+pub(super) fn check_names(job: &NewJob) -> Result<(), StoreError> {
+    let resources = Resource::pack(&job.resources);
     let allowance = job.allowance.as_ref().map_or("", |a| a.name.as_str());
     let names = [
         ("kind", job.kind.as_str()),
         ("tenant", &job.tenant),
         ("queue", &job.queue),
-        ("resource", resource),
+        ("resources", &resources),
         ("allowance", allowance),
+        ("key", job.key.as_deref().unwrap_or_default()),
     ];
-    match names.iter().find(|(_, name)| name.len() > 255) {
-        Some((what, _)) => Err(StoreError::TooLong { what, max: 255 }),
-        None => Ok(()),
+    if let Some((what, _)) = names.iter().find(|(_, name)| name.len() > 255) {
+        return Err(StoreError::TooLong { what, max: 255 });
     }
+    // These stand in keys, between separators.
+    let separates = |c: char| c == '|' || c.is_whitespace() || c.is_control();
+    if let Some((what, _)) = [names[0], names[2]].iter().find(|(_, name)| name.contains(separates)) {
+        return Err(StoreError::BadName { what, rule: "no `|`, white space or control characters" });
+    }
+    let odd = |r: &Resource| r.name.is_empty() || r.name.starts_with('~') || r.name.contains('\n');
+    if job.resources.iter().any(odd) {
+        return Err(StoreError::BadName {
+            what: "resource",
+            rule: "not empty, no line break, no `~` at its beginning",
+        });
+    }
+    Ok(())
 }
 
 /// Packs what a job asks for besides being taken in; empty for most jobs.
-fn wish(job: &NewJob) -> Vec<u8> {
+pub(super) fn wish(job: &NewJob) -> Vec<u8> {
     if job.idempotency.is_none() && job.allowance.is_none() && job.ticket.is_none() {
         return Vec::new();
     }

@@ -37,6 +37,14 @@ pub enum StoreError {
         /// What was asked for.
         asked: u16,
     },
+    /// A name has characters that the store cannot keep.
+    #[error("{what} is no name: {rule}")]
+    BadName {
+        /// Which name.
+        what: &'static str,
+        /// What is allowed.
+        rule: &'static str,
+    },
     /// A name is too long for a record.
     #[error("{what} is longer than {max} bytes")]
     TooLong {
@@ -56,7 +64,7 @@ impl StoreError {
             Self::Refused { .. } => "storage_refused",
             Self::UnknownAnswer { .. } | Self::Record(_) => "storage_corrupt",
             Self::OtherShards { .. } => "storage_other_shards",
-            Self::TooLong { .. } => "invalid_argument",
+            Self::TooLong { .. } | Self::BadName { .. } => "invalid_argument",
         }
     }
 

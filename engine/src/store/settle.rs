@@ -12,6 +12,14 @@ pub enum Outcome {
     Retry,
     /// Sleep for `wait_ms`; the attempt does not count.
     Snooze,
+    /// Suspended until the instant `wait_ms`; the attempt does not count.
+    Sleep,
+    /// Suspended until it is told to go on, at most until the instant `wait_ms` (0: for ever); the attempt does not count.
+    Wait,
+    /// Set aside: its code is not the one that wrote its journal; `error` is the hold. The attempt does not count.
+    Park,
+    /// All that it did is undone: cancelled when a cancel was asked for, else dead.
+    Undone,
     /// Failed for good.
     Dead,
     /// Cancelled.
@@ -30,6 +38,10 @@ impl Outcome {
             Self::Done => "done",
             Self::Retry => "retry",
             Self::Snooze => "snooze",
+            Self::Sleep => "sleep",
+            Self::Wait => "wait",
+            Self::Park => "park",
+            Self::Undone => "undone",
             Self::Dead => "dead",
             Self::Cancelled => "cancelled",
             Self::Release => "release",
@@ -47,7 +59,7 @@ pub struct Settlement {
     pub fence: u64,
     /// The ending.
     pub outcome: Outcome,
-    /// Delay of a retry or a snooze, ms.
+    /// Delay of a retry or a snooze, ms; instant of a sleep or a wait, ms since 1970.
     pub wait_ms: u64,
     /// Result document, may be empty.
     pub result: Vec<u8>,

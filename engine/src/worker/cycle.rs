@@ -157,6 +157,7 @@ impl Cycle {
             want,
             lease_ms: options.lease_ms,
             queues: options.queues.clone(),
+            kinds: self.shared.runner.kinds(),
         };
         let mut pipe = redis::pipe();
         if !mine.is_empty() {

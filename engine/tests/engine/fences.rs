@@ -1,7 +1,7 @@
 //! Leases and fences: who may write for a job.
 
 use leasehold_engine::{
-    Place,
+    Place, Resource,
     store::{Outcome, Renewed, Settled},
     testing::{Lab, Puppet},
 };
@@ -144,7 +144,7 @@ async fn a_plain_end_is_as_careful_as_any() {
 async fn a_plain_end_after_a_cancel_or_under_a_lock_takes_the_long_way() {
     let lab = Lab::new().await;
     let mut job = Puppet::job(&lab.store, "done");
-    job.resource = Some("dc:1".to_owned());
+    job.resources = vec![Resource::exclusive("dc:1")];
     lab.enqueue(job.clone()).await;
     let follower = lab.enqueue(leasehold_engine::NewJob { id: lab.store.new_id("t-001"), ..job }).await;
     let (id, fence) = claim_one(&lab, "w").await;

@@ -1,7 +1,7 @@
 //! One job at a time on a resource, first come first served (ENG-09, SQL-18).
 
 use leasehold_engine::{
-    JobId, Place,
+    JobId, Place, Resource,
     store::{Cancelled, Outcome},
     testing::{Lab, NOON, Puppet},
 };
@@ -10,7 +10,7 @@ use crate::{claim_one, expect_place, settle};
 
 async fn on(lab: &Lab, resource: &str, run_at: Option<i64>) -> JobId {
     let mut job = Puppet::job(&lab.store, "done");
-    job.resource = Some(resource.to_owned());
+    job.resources = vec![Resource::exclusive(resource)];
     job.run_at = run_at.map(|ms| NOON + ms);
     lab.enqueue(job).await
 }
@@ -58,7 +58,7 @@ async fn a_job_in_the_middle_of_its_work_keeps_its_resource_while_it_waits_to_re
     let lab = Lab::with_running_clock().await;
     let puppet = Puppet::new();
     let mut job = Puppet::job(&lab.store, "steps");
-    job.resource = Some("dc:1".to_owned());
+    job.resources = vec![Resource::exclusive("dc:1")];
     let id = lab.enqueue(job).await;
     let follower = on(&lab, "dc:1", None).await;
     let mut worker = lab.worker("w", puppet.clone()).await;

@@ -25,7 +25,7 @@ pub(crate) async fn claim(lab: &Lab, worker: &str, want: usize) -> Claimed {
 }
 
 pub(crate) fn claim_of(worker: &str, request: u64, want: usize) -> Claim {
-    Claim { worker: worker.to_owned(), request, want, lease_ms: 15_000, queues: vec!["default".to_owned()] }
+    Claim { worker: worker.to_owned(), request, want, lease_ms: 15_000, queues: vec!["default".to_owned()], kinds: Vec::new() }
 }
 
 /// Claims one job that must be there; its fence.

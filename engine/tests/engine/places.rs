@@ -1,7 +1,7 @@
 //! For each way out of a place: the store makes what `next()` says.
 
 use leasehold_engine::{
-    JobId, NewJob, Place,
+    JobId, NewJob, Place, Resource,
     model::{CAUSES, Cause, next},
     store::Outcome,
     testing::{Lab, Puppet},
@@ -13,14 +13,14 @@ const HELD: &str = "dc:1";
 
 async fn with_resource(lab: &Lab) -> JobId {
     let mut job = Puppet::job(&lab.store, "done");
-    job.resource = Some(HELD.to_owned());
+    job.resources = vec![Resource::exclusive(HELD)];
     lab.enqueue(job).await
 }
 
 async fn planned(lab: &Lab, resource: bool) -> JobId {
     let mut job: NewJob = Puppet::job(&lab.store, "done");
     job.run_at = Some(leasehold_engine::testing::NOON + 1000);
-    job.resource = resource.then(|| HELD.to_owned());
+    job.resources = resource.then(|| Resource::exclusive(HELD)).into_iter().collect();
     lab.enqueue(job).await
 }
 

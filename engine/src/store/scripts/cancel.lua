@@ -9,15 +9,6 @@ if r.place == SUCCEEDED or r.place == DEAD then return { 'final', WORDS[r.place]
 if r.place == UNKNOWN then return { 'unknown', WORDS[r.place] } end
 if has(r, CANCEL) then return { 'cancelling', WORDS[r.place] } end
 if has(r, SEALED) or too_close(r, lead, inclusive) then return { 'too_late', WORDS[r.place] } end
-if r.place == RUNNING then
-  set(r, CANCEL)
-  event(r, 'cancelling', note)
-  flush()
-  redis.call('PUBLISH', prefix .. ':cancel', id)
-  return { 'cancelling', 'running' }
-end
-leave(r)
-finish(r, CANCELLED, 'cancelled', note)
-unlock(r)
-flush()
-return { 'cancelled', 'cancelled' }
+local word = cancel_job(r, note)
+flush_cancel()
+return { word, WORDS[r.place] }

@@ -1,13 +1,13 @@
 -- Gives ready jobs to a worker under a lease, after promoting what is due. An attempt is counted here, so a crash counts.
--- KEYS prefix. ARGV time, want, lease_ms, promote_limit, worker, request, then the queues in the worker's order.
+-- KEYS prefix. ARGV time, want, lease_ms, promote_limit, worker, request, kinds (' a b ', '' any), then the queues in the worker's order.
 -- The same request again (a lost reply) gets the same jobs, as far as they still run under that claim (E10).
--- Reply, flat: time, next due time or '', then per job: id, record as it was, its hot fields as they are now. Events: started.
+-- Tenants take turns within a queue and priority. A job that may not start now is set aside: blocked, with the reason.
+-- Reply, flat: time, next due time or '', then per job: id, record as it was, its hot fields as they are now. Events: started blocked.
 local want, lease_ms, promote_limit = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local worker, request = ARGV[5], ARGV[6]
+local worker, request, kinds = ARGV[5], ARGV[6], ARGV[7]
 local queues = {}
-for i = 7, #ARGV do queues[#queues + 1] = ARGV[i] end
+for i = 8, #ARGV do queues[#queues + 1] = ARGV[i] end
 
-local function next_due() return redis.call('ZRANGE', prefix .. ':scheduled', 0, 0, 'WITHSCORES')[2] or '' end
 local function again(last)
   local reply, nth = { string.format('%.0f', NOW), next_due() }, 0
   local base, ids = string.match(last, '^%d+ (%d+) (.*)$')
@@ -25,33 +25,64 @@ local last_key = prefix .. ':claim:' .. worker
 local last = redis.call('GET', last_key)
 if last and string.sub(last, 1, #request + 1) == request .. ' ' then return again(last) end
 
+local function is_known(who)
+  if who.known == nil then who.known = kinds == '' or string.find(kinds, ' ' .. who.kind .. ' ', 1, true) ~= nil end
+  return who.known
+end
+
+-- Jobs that were parked since nobody knew their kind go on when somebody does.
+local function open_parked()
+  for field in pairs(read_gates() or {}) do
+    local kind = string.match(field, '^p (.*)$')
+    if kind and is_known({ kind = kind }) then
+      redis.call('HDEL', prefix .. ':gates', field)
+      open_hold(field, NOW)
+    end
+  end
+end
+
+open_parked()
 promote_due(promote_limit)
 flush()
 
-local paused = redis.call('HMGET', prefix .. ':paused', '*', unpack(queues))
 local base, leases = next_fence(0), NOW + lease_ms
 local reply, ids_taken, seen = { string.format('%.0f', NOW), '' }, {}, {}
 local leased = list(scores, INDEX[RUNNING])
 
--- A job that nobody listens to starts by its hot fields alone.
+-- A job that nobody listens to and nothing stands before starts by its hot fields alone.
 local function start_plainly(id, key, bytes, fence)
   local version, place, flags, priority, reason, attempt, created_at, run_at, _, finished_at, _, seq, _, length =
     struct.unpack(HOT, bytes)
   if place ~= READY then return nil end
   if bit.band(flags, NOTIFY) ~= 0 or is_listening() then return false end
+  local who = identity(bytes, length)
+  if gates_of(who) or not is_known(who) then return false end
   local hot = struct.pack(HOT, version, RUNNING, flags, priority, reason, attempt + 1, created_at, run_at, NOW, finished_at, fence,
     seq + 1, seq + 1, length)
   redis.call('SETRANGE', key, 0, hot)
-  count_move(identity(bytes, length), READY, RUNNING)
+  count_move(who, READY, RUNNING)
   leased[#leased + 1] = leases
   leased[#leased + 1] = id
   changed[#changed + 1] = id
   return hot
 end
 
+local aside = 0
+local function set_aside(r, reason, hold, again_at)
+  aside = aside + 1
+  count_place(r, -1)
+  block(r, reason, hold, again_at)
+end
+
 local function start_told(id, bytes, fence)
   local r = records[id] or open(id, bytes)
   records[id] = r
+  if not is_known(r.who) then
+    redis.call('HSET', prefix .. ':gates', 'p ' .. r.who.kind, '')
+    return set_aside(r, KIND_UNKNOWN, 'p ' .. r.who.kind)
+  end
+  local reason, hold, again_at = forbid(r.who, r.flags)
+  if reason then return set_aside(r, reason, hold, again_at) end
   count_place(r, -1)
   r.attempt, r.fence, r.started_at = r.attempt + 1, fence, NOW
   enter(r, RUNNING, leases)
@@ -60,9 +91,10 @@ local function start_told(id, bytes, fence)
   return pack_hot(r)
 end
 
-local function take(key)
-  local ids = redis.call('LPOP', key, want - #ids_taken)
-  if not ids then return false end
+-- Starts what can be started of a slice of a tenant's list; how many it took off the list.
+local function take(key, many, limit)
+  local ids = redis.call('LPOP', key, many)
+  if not ids then return 0 end
   local keys = {}
   for i = 1, #ids do keys[i] = record_prefix .. ids[i] end
   local found = redis.call('MGET', unpack(keys))
@@ -75,26 +107,57 @@ local function take(key)
         seen[id], ids_taken[nth] = true, id
         local at = nth * 3
         reply[at], reply[at + 1], reply[at + 2] = id, bytes, hot
+        if limit then count_start(limit) end
       end
     end
   end
-  return true
+  return #ids
 end
 
-if not paused[1] then
-  for q, queue in ipairs(queues) do
-    for priority = 0, 3 do
-      -- Entries left behind by a cancel are skipped; a few rounds are enough, the next claim goes on.
-      for _ = 1, 3 do
-        if paused[q + 1] or #ids_taken >= want or not take(prefix .. ':ready:' .. priority .. ':' .. queue) then break end
-      end
+-- A paused tenant is taken out of the ring until it is resumed.
+local function rest(ring, tenant, priority, queue)
+  redis.call('ZREM', ring, tenant)
+  redis.call('HSET', prefix .. ':idle:' .. tenant, priority .. ':' .. queue, 1)
+end
+
+-- One turn round the tenants of a queue and priority, each with its share; false when nobody has a ready job.
+local function turn(queue, priority, room, limit)
+  local ring = ring_key(queue, priority)
+  local tenants = redis.call('ZRANGE', ring, 0, math.min(room, 100) - 1)
+  local share, served, drained = math.ceil(room / math.max(#tenants, 1)), {}, {}
+  for _, tenant in ipairs(tenants) do
+    local many = math.min(share, want - #ids_taken)
+    if gates and gates['t ' .. tenant] then
+      rest(ring, tenant, priority, queue)
+    elseif many > 0 and take(prefix .. ':ready:' .. priority .. ':' .. queue .. '|' .. tenant, many, limit) < many then
+      drained[#drained + 1] = tenant
+    elseif many > 0 then
+      served[#served + 1] = base + #ids_taken
+      served[#served + 1] = tenant
     end
   end
+  if #served > 0 then redis.call('ZADD', ring, unpack(served)) end
+  if #drained > 0 then redis.call('ZREM', ring, unpack(drained)) end
+  return #tenants > 0
 end
-reply[2] = next_due()
+
+local function is_open(queue) return not (read_gates() and (gates['*'] or gates['q ' .. queue])) end
+for _, queue in ipairs(queues) do
+  local limit = is_open(queue) and queue_limit(queue)
+  for priority = 0, is_open(queue) and 3 or -1 do
+    -- Entries left behind by a cancel and jobs set aside make a turn short; a few turns are enough, the next claim goes on.
+    for _ = 1, 3 do
+      local room = math.min(want - #ids_taken, limit and room_under(limit) or want)
+      if room <= 0 or not turn(queue, priority, room, limit) then break end
+    end
+  end
+  if limit and room_under(limit) <= 0 and limit.rate > 0 then open_hold('l q ' .. queue, math.max(rate_opens(limit), NOW + 1)) end
+end
 if #ids_taken > 0 then
   next_fence(#ids_taken)
   redis.call('SET', last_key, request .. ' ' .. string.format('%.0f', base) .. ' ' .. table.concat(ids_taken, ' '), 'PX', lease_ms)
 end
 flush()
+-- Behind what was set aside there may be others: the worker should look again at once.
+reply[2] = aside > 0 and #ids_taken < want and reply[1] or next_due()
 return reply

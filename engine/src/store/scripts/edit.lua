@@ -6,7 +6,7 @@ local id, expected, lead, inclusive, run_at = ARGV[2], tonumber(ARGV[3]), tonumb
 local meta, args, note, ticket, digest, binding = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12]
 local r = load(id)
 if not r then return { 'gone' } end
-if r.place ~= SCHEDULED and r.place ~= BLOCKED then return { 'not_scheduled', WORDS[r.place] } end
+if (r.place ~= SCHEDULED and r.place ~= BLOCKED) or has(r, JOURNAL) then return { 'not_scheduled', WORDS[r.place] } end
 warm(r)
 local fixed = r.identity_len + r.meta_len + r.args_len
 local same = string.sub(r.body, r.identity_len + 1, fixed) == meta .. args and (run_at == nil or run_at == r.run_at)

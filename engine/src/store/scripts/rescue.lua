@@ -1,8 +1,33 @@
 -- Takes back jobs whose lease ran out. A new fence shuts the old holder out at once. KEYS prefix.
 -- ARGV time, limit, failure (error document for jobs without attempts left), note. Reply: the ids that were moved.
 -- A job goes to ready again; without attempts left to dead; to unknown when a Once step is open and nobody may try again;
--- to cancelled when a cancel was asked for. Events: rescued failed unknown cancelled.
+-- to cancelled when a cancel was asked for. What has undos registered runs once more, to undo. Events: rescued undoing failed unknown cancelled.
 local limit, failure, note = tonumber(ARGV[2]), ARGV[3], ARGV[4]
+
+local function take_back(r)
+  local last, undo = r.attempt >= r.max_attempts, has(r, UNDO) and not has(r, UNDOING)
+  if has(r, ONCE_OPEN) and (last or has(r, CANCEL)) then
+    finish(r, UNKNOWN, 'unknown', note)
+  elseif has(r, CANCEL) and not has(r, UNDO) then
+    finish(r, CANCELLED, 'cancelled', note)
+    unlock(r)
+  elseif last and undo then
+    put_outcome(r, '', failure)
+    set(r, UNDOING)
+    r.attempt = 0
+    enter(r, READY, nil, true)
+    event(r, 'undoing', note)
+  elseif last then
+    put_outcome(r, '', failure)
+    if r.who.allowance ~= '' then redis.call('DECR', prefix .. ':allowance:' .. r.who.allowance) end
+    finish(r, DEAD, 'failed', note)
+    unlock(r)
+  else
+    enter(r, READY, nil, true)
+    event(r, 'rescued', note)
+  end
+end
+
 local ids = redis.call('ZRANGEBYSCORE', prefix .. ':leases', '-inf', string.format('%.0f', NOW), 'LIMIT', 0, limit)
 load_all(ids)
 local fence, moved = #ids > 0 and next_fence(#ids) or 0, {}
@@ -12,23 +37,10 @@ for i, id in ipairs(ids) do
     gather(drops, prefix .. ':leases', id)
   else
     leave(r)
+    free_place(r.who)
     warm(r)
     r.fence = fence + i
-    local last = r.attempt >= r.max_attempts
-    if has(r, ONCE_OPEN) and (last or has(r, CANCEL)) then
-      finish(r, UNKNOWN, 'unknown', note)
-    elseif has(r, CANCEL) then
-      finish(r, CANCELLED, 'cancelled', note)
-      unlock(r)
-    elseif last then
-      put_outcome(r, '', failure)
-      if r.who.allowance ~= '' then redis.call('DECR', prefix .. ':allowance:' .. r.who.allowance) end
-      finish(r, DEAD, 'failed', note)
-      unlock(r)
-    else
-      enter(r, READY, nil, true)
-      event(r, 'rescued', note)
-    end
+    take_back(r)
     moved[#moved + 1] = id
   end
 end

@@ -1,16 +1,28 @@
--- Sends a dead or cancelled job back to work with fresh attempts, not before its planned time; finished steps stay finished. KEYS prefix. ARGV time, id, note.
+-- Sends a dead or cancelled job back to work with fresh attempts, not before its planned time; finished steps stay finished,
+-- unless all were undone; an undo that failed goes on. A parked job (its code changed) goes to work as it is. KEYS prefix. ARGV time, id, note.
 -- Reply {word, place}: revived | not_final | gone. Events: revived.
 local id, note = ARGV[2], ARGV[3]
 local r = load(id)
 if not r then return { 'gone', '' } end
+if r.place == BLOCKED and r.reason == CODE_CHANGED then
+  leave(r)
+  event(r, 'revived', note)
+  enter_due(r)
+  flush()
+  return { 'revived', WORDS[r.place] }
+end
 if r.place ~= DEAD and r.place ~= CANCELLED then return { 'not_final', WORDS[r.place] } end
 leave(r)
 if r.reason == QUIET_END then
   write_down_start(r)
   write_down(r, r.place == DEAD and 'failed' or 'cancelled', r.seq, r.finished_at, '')
 end
-clear(r, CANCEL)
+if not has(r, UNDO) then clear(r, CANCEL) end
 clear(r, SEALED)
+if has(r, UNDOING) and not has(r, UNDO) then
+  for _, flag in ipairs({ UNDOING, JOURNAL, ONCE_OPEN }) do clear(r, flag) end
+  redis.call('DEL', prefix .. ':steps:' .. id)
+end
 put_outcome(r, '', '')
 r.attempt, r.run_at, r.finished_at = 0, math.max(r.run_at, NOW), 0
 event(r, 'revived', note)

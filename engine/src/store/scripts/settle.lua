@@ -1,8 +1,9 @@
 -- Ends attempts. Only the holder of the current fence is heard (E3), each job on its own (a stale one spoils no other).
 -- KEYS prefix. ARGV time, count, then per job: id, fence, ending ('' is a plain done; else packed verdict, wait_ms, result,
---   error, note; verdicts: done retry snooze dead cancelled release unknown; wait_ms: delay of retry and snooze).
+--   error, note; verdicts: done retry snooze sleep wait park undone dead cancelled release unknown; wait_ms: delay of retry and snooze,
+--   instant of sleep and wait (0 none); park: error is the hold). A job with undos registered is never simply cancelled.
 -- Reply per job: 'ok' | 'stale' | 'gone'; nothing at all when all are ok. Sent again after a lost reply, the same fence gets 'ok' again (E10).
--- Events: succeeded retrying scheduled failed cancelled released unknown.
+-- Events: succeeded retrying scheduled waiting blocked failed cancelled released unknown.
 local many = tonumber(ARGV[2])
 
 local function close(r, place, word, note)
@@ -11,29 +12,62 @@ local function close(r, place, word, note)
   if place ~= UNKNOWN then unlock(r) end
 end
 
-local function postpone(r, wait_ms, word, note)
-  r.run_at = NOW + wait_ms
-  if not has(r, JOURNAL) then unlock(r) end
+local function is_cancelled(r) return has(r, CANCEL) and not has(r, UNDO) end
+-- A cancel that must still undo what was done goes on at once.
+local function must_undo(r) return has(r, CANCEL) and has(r, UNDO) and not has(r, UNDOING) end
+
+local function postpone(r, at, word, note)
+  r.run_at = at
+  if must_undo(r) then return enter_due(r) end
   enter(r, SCHEDULED)
   event(r, word, note)
+end
+
+-- Suspended jobs hold nothing, and their attempt is not counted.
+local function suspend(r)
+  r.attempt = r.attempt - 1
+  unlock(r)
 end
 
 local apply = {
   done = function(r, _, note) close(r, SUCCEEDED, 'succeeded', note) end,
   dead = function(r, _, note) close(r, DEAD, 'failed', note) end,
   cancelled = function(r, _, note) close(r, CANCELLED, 'cancelled', note) end,
+  undone = function(r, _, note)
+    clear(r, UNDO)
+    if has(r, CANCEL) then close(r, CANCELLED, 'cancelled', note) else close(r, DEAD, 'failed', note) end
+  end,
   unknown = function(r, _, note) close(r, UNKNOWN, 'unknown', note) end,
   retry = function(r, wait_ms, note)
-    if has(r, CANCEL) then return close(r, CANCELLED, 'cancelled', note) end
-    postpone(r, wait_ms, 'retrying', note)
+    if is_cancelled(r) then return close(r, CANCELLED, 'cancelled', note) end
+    if not has(r, JOURNAL) then unlock(r) end
+    postpone(r, NOW + wait_ms, 'retrying', note)
   end,
   snooze = function(r, wait_ms, note)
-    if has(r, CANCEL) then return close(r, CANCELLED, 'cancelled', note) end
+    if is_cancelled(r) then return close(r, CANCELLED, 'cancelled', note) end
     r.attempt = r.attempt - 1
-    postpone(r, wait_ms, 'scheduled', note)
+    if not has(r, JOURNAL) then unlock(r) end
+    postpone(r, NOW + wait_ms, 'scheduled', note)
+  end,
+  sleep = function(r, at, note)
+    if is_cancelled(r) then return close(r, CANCELLED, 'cancelled', note) end
+    suspend(r)
+    postpone(r, math.max(at, NOW), 'scheduled', note)
+  end,
+  wait = function(r, at, note)
+    if is_cancelled(r) then return close(r, CANCELLED, 'cancelled', note) end
+    suspend(r)
+    if must_undo(r) or not hold_of(r.id) then return enter_due(r) end
+    enter(r, WAITING, at > 0 and at or NEVER)
+    event(r, 'waiting', note)
+  end,
+  park = function(r, _, note, hold)
+    if is_cancelled(r) then return close(r, CANCELLED, 'cancelled', note) end
+    suspend(r)
+    block(r, CODE_CHANGED, hold, nil, note)
   end,
   release = function(r, _, note)
-    if has(r, CANCEL) then return close(r, CANCELLED, 'cancelled', note) end
+    if is_cancelled(r) then return close(r, CANCELLED, 'cancelled', note) end
     r.attempt = r.attempt - 1
     enter(r, READY, nil, true)
     event(r, 'released', note)
@@ -41,18 +75,19 @@ local apply = {
 }
 
 -- A plain end of a job that nobody listens to and that holds nothing: only its hot fields change.
-local ended, done, unleased = {}, list(tails, ENDED[SUCCEEDED]), list(drops, INDEX[RUNNING])
+local ended, unleased = {}, list(drops, INDEX[RUNNING])
 local function end_plainly(id, key, bytes, fence)
   local version, place, flags, priority, _, attempt, created_at, run_at, started_at, _, held_by, seq, started_seq, length =
     struct.unpack(HOT, bytes)
   if place ~= RUNNING or held_by ~= fence or flags ~= 0 or ended[id] then return false end
   local who = identity(bytes, length)
-  if who.allowance ~= '' or is_listening() then return false end
+  if who.allowance ~= '' or who.parent ~= '' or is_listening() or gates_of(who) or queue_limit(who.queue) then return false end
   redis.call('SETRANGE', key, 0, struct.pack(HOT, version, SUCCEEDED, flags, priority, QUIET_END, attempt, created_at,
     run_at, started_at, NOW, held_by, seq + 1, started_seq, length))
   ended[id] = true
   count_move(who, RUNNING, SUCCEEDED)
   live_by = live_by - 1
+  local done = list(tails, ended_key(who, SUCCEEDED))
   done[#done + 1] = id
   unleased[#unleased + 1] = id
   changed[#changed + 1] = id
@@ -67,8 +102,11 @@ local function settle(id, fence, ending)
   local verdict, wait_ms, result, failure, note = 'done', 0, '', '', ''
   if ending ~= '' then verdict, wait_ms, result, failure, note = struct.unpack('<Bc0I6I4c0I2c0I2c0', ending) end
   leave(r)
-  put_outcome(r, result, failure)
-  apply[verdict](r, wait_ms, note)
+  free_place(r.who)
+  -- A job that undoes its steps keeps the error that it undoes them for.
+  local keeps = verdict == 'park' or verdict == 'undone' or (verdict == 'retry' and has(r, UNDOING))
+  if not keeps then put_outcome(r, result, failure) end
+  apply[verdict](r, wait_ms, note, failure)
   return 'ok'
 end
 

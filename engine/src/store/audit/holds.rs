@@ -1,0 +1,66 @@
+//! Holds: a blocked or waiting job says what for, is among the waiters, and something will let it go on.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    model::{BlockedBy, JobRecord, Place},
+    store::{Store, StoreError},
+};
+
+impl Store {
+    pub(super) async fn audit_holds(
+        &self,
+        shard: u16,
+        records: &BTreeMap<String, JobRecord>,
+        say: &mut impl FnMut(&str, String),
+    ) -> Result<(), StoreError> {
+        let holds: BTreeMap<String, String> = self.read(shard, "HGETALL", "holds", &[]).await?;
+        let openings: BTreeSet<String> = self.read(shard, "ZRANGE", "openings", &["0", "-1"]).await?;
+        let gates: BTreeSet<String> = self.read(shard, "HKEYS", "gates", &[]).await?;
+        for r in records.values().filter(|r| matches!(r.place, Place::Blocked | Place::Waiting)) {
+            let Some(hold) = holds.get(r.id.as_str()) else {
+                say(r.id.as_str(), format!("it is {} for nothing", r.place));
+                continue;
+            };
+            if r.place == Place::Waiting {
+                continue;
+            }
+            let line: Option<f64> = self.read(shard, "ZSCORE", &format!("waiters:{hold}"), &[r.id.as_str()]).await?;
+            let opens = openings.contains(hold)
+                || match r.blocked_by {
+                    BlockedBy::ResourceHeld => {
+                        let resource = hold.strip_prefix("r ").unwrap_or_default();
+                        self.read(shard, "EXISTS", &format!("lock:{resource}"), &[]).await?
+                    }
+                    BlockedBy::KindPaused | BlockedBy::KindUnknown | BlockedBy::ClockJumped => gates.contains(hold),
+                    BlockedBy::Frozen | BlockedBy::NoFit | BlockedBy::CodeChanged => true,
+                    BlockedBy::LimitReached | BlockedBy::RateReached | BlockedBy::Nothing => false,
+                };
+            if line.is_none() || !opens {
+                say(r.id.as_str(), format!("it is blocked by `{hold}`, and nothing will let it go on"));
+            }
+        }
+        for (id, hold) in &holds {
+            let may = |r: &JobRecord| matches!(r.place, Place::Blocked | Place::Waiting) || r.has_journal;
+            if !records.get(id).is_some_and(may) {
+                say(id, format!("it has the hold `{hold}`, but neither is blocked nor waits"));
+            }
+        }
+        self.audit_waiters(shard, &holds, say).await
+    }
+
+    async fn audit_waiters(
+        &self,
+        shard: u16,
+        holds: &BTreeMap<String, String>,
+        say: &mut impl FnMut(&str, String),
+    ) -> Result<(), StoreError> {
+        for hold in self.rests(shard, "waiters:").await? {
+            let line: BTreeSet<String> = self.read(shard, "ZRANGE", &format!("waiters:{hold}"), &["0", "-1"]).await?;
+            for id in line.iter().filter(|id| holds.get(*id) != Some(&hold)) {
+                say(id, format!("it stands in the line of `{hold}`, but is not held by it"));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,63 @@
+//! Lists: every ready job is in its tenant's list, every such tenant in the ring, every finished job in the list of its kind.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    model::{JobRecord, Place},
+    store::{Store, StoreError},
+};
+
+impl Store {
+    pub(super) async fn audit_lists(
+        &self,
+        shard: u16,
+        records: &BTreeMap<String, JobRecord>,
+        say: &mut impl FnMut(&str, String),
+    ) -> Result<(), StoreError> {
+        let mut lists: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for r in records.values() {
+            let key = match r.place {
+                Place::Ready => format!("ready:{}:{}|{}", r.priority as u8, r.queue, r.tenant),
+                p if p.is_final() => format!("finished:{p}:{}", r.kind),
+                _ => continue,
+            };
+            lists.entry(key).or_default().insert(r.id.to_string());
+        }
+        for (key, meant) in lists {
+            let listed: BTreeSet<String> = self.read(shard, "LRANGE", &key, &["0", "-1"]).await?;
+            for id in meant.difference(&listed) {
+                say(id, format!("it is missing in the list `{key}`"));
+            }
+        }
+        for r in records.values() {
+            let score: Option<f64> =
+                self.read(shard, "ZSCORE", &format!("tenant:{}", r.tenant), &[r.id.as_str()]).await?;
+            if score.is_none() {
+                say(r.id.as_str(), format!("it is missing in the list of tenant {}", r.tenant));
+            }
+        }
+        self.audit_rings(shard, records, say).await
+    }
+
+    /// A tenant with ready jobs has its turn, unless it is paused.
+    async fn audit_rings(
+        &self,
+        shard: u16,
+        records: &BTreeMap<String, JobRecord>,
+        say: &mut impl FnMut(&str, String),
+    ) -> Result<(), StoreError> {
+        let turns: BTreeSet<_> = records
+            .values()
+            .filter(|r| r.place == Place::Ready)
+            .map(|r| (format!("{}:{}", r.priority as u8, r.queue), r.tenant.clone()))
+            .collect();
+        for (ring, tenant) in turns {
+            let turn: Option<f64> = self.read(shard, "ZSCORE", &format!("ring:{ring}"), &[&tenant]).await?;
+            let rests: bool = self.read(shard, "HEXISTS", &format!("idle:{tenant}"), &[&ring]).await?;
+            if turn.is_none() && !rests {
+                say(&tenant, format!("it has ready jobs, but no turn in the ring `{ring}`"));
+            }
+        }
+        Ok(())
+    }
+}

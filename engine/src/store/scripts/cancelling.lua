@@ -1,0 +1,26 @@
+-- Part for scripts that cancel: one job, wherever it is. A running one is asked to stop; one with undos registered goes to a
+-- worker once more, to undo; its children follow by cascade. Reply: cancelled | cancelling.
+local asked = {}
+local function cancel_job(r, note)
+  if has(r, FAMILY) then redis.call('RPUSH', prefix .. ':cascade', r.id) end
+  if r.place ~= RUNNING and not has(r, UNDO) then
+    leave(r)
+    finish(r, CANCELLED, 'cancelled', note)
+    unlock(r)
+    return 'cancelled'
+  end
+  set(r, CANCEL)
+  event(r, 'cancelling', note)
+  if r.place == RUNNING then
+    asked[#asked + 1] = r.id
+  elseif r.place ~= READY then
+    leave(r)
+    enter_due(r)
+  end
+  return 'cancelling'
+end
+
+local function flush_cancel()
+  flush()
+  for _, id in ipairs(asked) do redis.call('PUBLISH', prefix .. ':cancel', id) end
+end
