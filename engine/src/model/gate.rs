@@ -346,6 +346,8 @@ pub struct Gates {
     pub all: Vec<Gate>,
     /// 95 of 100 attempts of a kind took at most so many ms.
     pub takes_ms: BTreeMap<String, u64>,
+    /// Kinds of which jobs are parked, since no worker that looked knew them.
+    pub parked: Vec<String>,
     /// Fields that cannot be read by this version.
     pub unreadable: Vec<String>,
 }
@@ -359,6 +361,8 @@ impl Gates {
             if let Some(kind) = field.strip_prefix("d ") {
                 let text = String::from_utf8_lossy(value);
                 gates.takes_ms.extend(text.parse().ok().map(|ms| (kind.to_owned(), ms)));
+            } else if let Some(kind) = field.strip_prefix("p ") {
+                gates.parked.push(kind.to_owned());
             } else {
                 match Gate::parse(field, value) {
                     Some(found) => gates.all.extend(found),
