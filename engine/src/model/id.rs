@@ -34,7 +34,11 @@ impl JobId {
     pub fn new(shard: u16) -> Self {
         let ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
         let sequence = SEQUENCE.fetch_add(1, Ordering::Relaxed) & 0x3fff;
-        let tail = (sequence << 31) | (rand::rng().random::<u64>() & 0x7fff_ffff);
+        Self::of(shard, ms, (sequence << 31) | (rand::rng().random::<u64>() & 0x7fff_ffff))
+    }
+
+    /// An id that whoever makes it makes alike: of a shard, a time in ms, and 45 bits of a digest.
+    pub(crate) fn of(shard: u16, ms: u64, tail: u64) -> Self {
         let mut text = [0_u8; LENGTH];
         write(&mut text[..2], u64::from(shard));
         write(&mut text[2..11], ms);
@@ -46,6 +50,12 @@ impl JobId {
     #[must_use]
     pub fn shard(&self) -> u16 {
         self.0.bytes().take(2).fold(0, |n, b| n * 32 + digit(b).unwrap_or(0))
+    }
+
+    /// When it was made, ms, by the clock of whoever made it.
+    #[must_use]
+    pub fn made_at(&self) -> super::UnixMs {
+        self.0.bytes().skip(2).take(9).fold(0, |ms, b| ms * 32 + i64::from(digit(b).unwrap_or(0)))
     }
 
     /// The id as text.
@@ -113,6 +123,13 @@ mod tests {
             assert_eq!(id.shard(), shard);
             assert_eq!(id.to_string().parse::<JobId>().unwrap(), id);
         }
+    }
+
+    #[test]
+    fn an_id_says_when_it_was_made() {
+        let now = || i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
+        let (before, id) = (now(), JobId::new(1023));
+        assert!((before..=now()).contains(&id.made_at()), "{}", id.made_at());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Invariants: every change of place is one script (E2); the store's clock decides (E5); every verb may be sent
 //! again after a lost reply (E10).
 
+mod alerts;
 mod audit;
 mod claim;
 mod connect;
@@ -11,15 +12,22 @@ mod deliveries;
 mod durability;
 mod enqueue;
 mod error;
+mod gates;
+mod hold;
+mod keeping;
+mod listing;
 mod read;
 mod registry;
+mod schedules;
 mod scripts;
 mod settle;
 mod steps;
 mod sweep;
 mod tickets;
 mod watch;
+mod workflow;
 
+pub use alerts::Alert;
 pub use audit::{AuditFinding, AuditReport};
 pub(crate) use claim::read_claim;
 pub use claim::{Claim, Claimed, Renewed};
@@ -28,11 +36,17 @@ pub use control::{Cancelled, Cutoff, Edit, Edited, Resolved, Revived};
 pub use deliveries::{DeliveryAttempt, DeliveryOutcome, DeliveryView, NewDelivery, OutboxEntry};
 pub use durability::{Complaint, Durability, Severity};
 pub use error::StoreError;
-pub use read::{Cursor, JobFilter, OldestWaiting, Page, PlaceCount, WorkerSeen};
+pub use gates::GateSet;
+pub use keeping::{ArchiveState, Entry, Expired, Forgotten, Retention};
+pub use listing::{Cursor, JobFilter, Page};
+pub use read::{OldestWaiting, PlaceCount, WorkerSeen};
 pub use registry::{Document, Put};
+pub use schedules::{MOST_SCHEDULES, SchedulePut, ScheduleRemoved, Slot};
 pub(crate) use settle::read_settled;
 pub use settle::{Outcome, Settled, Settlement};
 pub(crate) use steps::Said;
 pub use steps::{Begun, Ended, Opening};
 pub use tickets::Issued;
 pub use watch::{Change, Changes};
+pub use workflow::{MOST_CHILDREN, MOST_SIGNALS, SIGNAL_BYTES, Signalled};
+pub(crate) use workflow::{Letter, Spawned, Suspended, Until, Wanted};

@@ -18,6 +18,7 @@ const GATES: &str = include_str!("scripts/gates.lua");
 const ADMIT: &str = include_str!("scripts/admit.lua");
 const CANCELLING: &str = include_str!("scripts/cancelling.lua");
 const LETTERS: &str = include_str!("scripts/letters.lua");
+const SLOT: &str = include_str!("scripts/schedule_slot.lua");
 const DELIVERY: &str = include_str!("scripts/delivery.lua");
 
 macro_rules! verbs {
@@ -62,6 +63,10 @@ verbs! {
     delivery_settle: DELIVERY;
     delivery_replay: DELIVERY;
     heartbeat: ;
+    schedule_put: SLOT;
+    schedule_remove: SLOT;
+    schedule_fire: TICKET ADMIT SLOT;
+    schedule_skip: SLOT;
     turn: ;
     gate_set: ;
     gate_remove: ;
