@@ -1,45 +1,11 @@
-//! Reading: one job, pages of jobs, counts, workers. No list is read but by a cursor (E6).
+//! Reading: one job, its log, counts, workers. No list is read whole (E6); pages of jobs are in `listing`.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
 use super::{connect::Store, error::StoreError};
-use crate::model::{Effect, JobId, JobRecord, JobView, Place, Progress, Step, UnixMs};
-
-/// Which jobs to list.
-#[derive(Debug, Clone, Default)]
-pub struct JobFilter {
-    /// Of this tenant.
-    pub tenant: Option<String>,
-    /// Of this kind.
-    pub kind: Option<String>,
-    /// In this place.
-    pub place: Option<Place>,
-    /// In this queue.
-    pub queue: Option<String>,
-}
-
-impl JobFilter {
-    fn admits(&self, r: &JobRecord) -> bool {
-        self.tenant.as_ref().is_none_or(|t| *t == r.tenant)
-            && self.kind.as_ref().is_none_or(|k| *k == r.kind)
-            && self.place.is_none_or(|p| p == r.place)
-            && self.queue.as_ref().is_none_or(|q| *q == r.queue)
-    }
-}
-
-/// Where a listing goes on; opaque text.
-pub type Cursor = String;
-
-/// A page of jobs.
-#[derive(Debug)]
-pub struct Page {
-    /// The jobs.
-    pub jobs: Vec<JobRecord>,
-    /// Where to go on; `None` at the end. A page may be short, even empty, and yet have more behind it.
-    pub next: Option<Cursor>,
-}
+use crate::model::{JobId, JobRecord, JobView, Place, Progress, Step, UnixMs};
 
 /// How many jobs are in a place.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -74,8 +40,9 @@ pub struct WorkerSeen {
     pub document: String,
 }
 
-/// Entries looked at for one page at most, so that a filter that fits nothing costs a bounded amount.
-const LOOK: usize = 1000;
+/// Tenants and jobs looked at for the oldest waiting job of a queue and priority.
+const OLDEST_TENANTS: usize = 100;
+const OLDEST_JOBS: usize = 5;
 
 impl Store {
     /// One job with its steps and progress.
@@ -95,8 +62,8 @@ impl Store {
         let (bytes, steps, extras): Held = self.pipe("job", &pipe).await?;
         let Some(bytes) = bytes else { return Ok(None) };
         let record = JobRecord::parse(id.clone(), &bytes)?;
-        let mut steps: Vec<Step> = steps.into_iter().filter_map(|(name, held)| read_step(name, &held)).collect();
-        steps.sort_by_key(|s| (s.begun_at, !s.done, s.done_at));
+        let mut steps: Vec<Step> = steps.into_iter().filter_map(|(name, held)| Step::parse(name, &held)).collect();
+        steps.sort_by_key(|s| (s.begun_at, s.ordinal, s.done_at));
         let progress = Progress {
             percent: extras.get("percent").and_then(|p| p.parse().ok()).unwrap_or(0),
             text: extras.get("text").cloned().unwrap_or_default(),
@@ -114,129 +81,6 @@ impl Store {
         self.query("log", cmd).await
     }
 
-    /// A page of jobs: of a tenant newest first; of a place in its own order; else the live ones first.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the store cannot be reached.
-    pub async fn jobs(&self, filter: &JobFilter, cursor: Option<&str>, limit: usize) -> Result<Page, StoreError> {
-        let sources = self.sources(filter).await?;
-        let (mut at, mut from) = read_cursor(cursor);
-        let (mut jobs, mut looked) = (Vec::new(), 0);
-        // A job that changes its place while the places are read one after the other is met twice.
-        let mut met = HashSet::new();
-        while let Some(source) = sources.get(at) {
-            let ids = self.slice(source, &from, (limit - jobs.len()).clamp(50, 200)).await?;
-            if ids.is_empty() {
-                (at, from) = (at + 1, String::new());
-                continue;
-            }
-            let records = self.records(source.shard, &ids).await?;
-            for (n, (id, record)) in ids.iter().zip(records).enumerate() {
-                looked += 1;
-                let in_source = |r: &JobRecord| source.place.is_none_or(|p| p == r.place);
-                jobs.extend(record.filter(|r| filter.admits(r) && in_source(r) && met.insert(r.id.clone())));
-                if jobs.len() >= limit || looked >= LOOK {
-                    return Ok(Page { jobs, next: Some(format!("{at}.{}", source.after(&from, n + 1, id))) });
-                }
-            }
-            from = source.after(&from, ids.len(), ids.last().map_or("", String::as_str));
-        }
-        Ok(Page { jobs, next: None })
-    }
-
-    async fn sources(&self, filter: &JobFilter) -> Result<Vec<Source>, StoreError> {
-        if let Some(tenant) = &filter.tenant {
-            let shard = self.shard_of(tenant);
-            return Ok(vec![Source {
-                shard,
-                key: self.key(shard, &format!("tenant:{tenant}")),
-                order: Order::Lexical,
-                place: None,
-            }]);
-        }
-        let queues: std::collections::BTreeSet<String> = self.counts().await?.into_iter().map(|c| c.queue).collect();
-        let mut all = Vec::new();
-        let wanted = |p: Place| filter.place.is_none_or(|w| w == p);
-        for shard in 0..self.shards {
-            for (place, key) in [
-                (Place::Running, "leases"),
-                (Place::Blocked, "blocked"),
-                (Place::Waiting, "waiting"),
-                (Place::Unknown, "unknown"),
-                (Place::Scheduled, "scheduled"),
-            ] {
-                if wanted(place) {
-                    all.push(Source { shard, key: self.key(shard, key), order: Order::Rank, place: Some(place) });
-                }
-            }
-            for queue in queues.iter().filter(|_| wanted(Place::Ready)) {
-                for priority in 0..4 {
-                    all.push(Source {
-                        shard,
-                        key: self.key(shard, &format!("ready:{priority}:{queue}")),
-                        order: Order::List,
-                        place: Some(Place::Ready),
-                    });
-                }
-            }
-            for place in [Place::Dead, Place::Cancelled, Place::Succeeded].into_iter().filter(|p| wanted(*p)) {
-                all.push(Source {
-                    shard,
-                    key: self.key(shard, &format!("finished:{place}")),
-                    order: Order::ListFromEnd,
-                    place: Some(place),
-                });
-            }
-        }
-        Ok(all)
-    }
-
-    async fn slice(&self, source: &Source, from: &str, many: usize) -> Result<Vec<String>, StoreError> {
-        let position: i64 = from.parse().unwrap_or(0);
-        let last = position + many as i64 - 1;
-        let mut cmd = redis::Cmd::new();
-        match source.order {
-            Order::Lexical => {
-                let upper = if from.is_empty() { "+".to_owned() } else { format!("({from}") };
-                cmd.arg("ZRANGE")
-                    .arg(&source.key)
-                    .arg(upper)
-                    .arg("-")
-                    .arg("BYLEX")
-                    .arg("REV")
-                    .arg("LIMIT")
-                    .arg(0)
-                    .arg(many);
-            }
-            Order::Rank => {
-                cmd.arg("ZRANGE").arg(&source.key).arg(position).arg(last);
-            }
-            Order::List => {
-                cmd.arg("LRANGE").arg(&source.key).arg(position).arg(last);
-            }
-            Order::ListFromEnd => {
-                cmd.arg("LRANGE").arg(&source.key).arg(-last - 1).arg(-position - 1);
-            }
-        }
-        let mut ids: Vec<String> = self.query("jobs", cmd).await?;
-        if source.order == Order::ListFromEnd {
-            ids.reverse();
-        }
-        Ok(ids)
-    }
-
-    pub(crate) async fn records(&self, shard: u16, ids: &[String]) -> Result<Vec<Option<JobRecord>>, StoreError> {
-        if ids.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut cmd = redis::cmd("MGET");
-        for id in ids {
-            cmd.arg(self.key(shard, &format!("j:{id}")));
-        }
-        let held: Vec<Option<Bytes>> = self.query("records", cmd).await?;
-        Ok(ids.iter().zip(held).map(|(id, bytes)| JobRecord::parse(id.parse().ok()?, &bytes?).ok()).collect())
-    }
-
     /// How many jobs are where: by queue, kind and place.
     ///
     /// # Errors
@@ -244,13 +88,8 @@ impl Store {
     pub async fn counts(&self) -> Result<Vec<PlaceCount>, StoreError> {
         let mut sums: BTreeMap<(String, String, Place), i64> = BTreeMap::new();
         for shard in 0..self.shards {
-            for (field, n) in self.counters(shard).await? {
-                let mut parts = field.split('|');
-                if let (Some(queue), Some(kind), Some(Ok(place))) =
-                    (parts.next(), parts.next(), parts.next().map(str::parse))
-                {
-                    *sums.entry((queue.to_owned(), kind.to_owned(), place)).or_default() += n;
-                }
+            for (what, n) in self.counts_in(shard).await? {
+                *sums.entry(what).or_default() += n;
             }
         }
         let count = |((queue, kind, place), n): ((String, String, Place), i64)| PlaceCount {
@@ -287,52 +126,47 @@ impl Store {
         Ok(sum)
     }
 
-    /// Since when the oldest ready job of each queue could run.
+    /// Since when the oldest ready job of each queue could run, of the tenants whose turn comes next.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be reached.
     pub async fn oldest_waiting(&self) -> Result<Vec<OldestWaiting>, StoreError> {
-        let queues: std::collections::BTreeSet<String> = self
-            .counts()
-            .await?
-            .into_iter()
-            .filter(|c| c.place == Place::Ready && c.jobs > 0)
-            .map(|c| c.queue)
-            .collect();
-        let mut all = Vec::new();
-        for queue in queues {
-            let mut since: Option<UnixMs> = None;
-            for shard in 0..self.shards {
+        let mut oldest: BTreeMap<String, UnixMs> = BTreeMap::new();
+        for shard in 0..self.shards {
+            let counts = self.counts_in(shard).await?.into_iter().filter(|(_, n)| *n > 0);
+            let ready = counts.filter(|((_, _, place), _)| *place == Place::Ready).map(|((queue, _, _), _)| queue);
+            for queue in ready.collect::<BTreeSet<String>>() {
                 for priority in 0..4 {
-                    let source = Source {
-                        shard,
-                        key: self.key(shard, &format!("ready:{priority}:{queue}")),
-                        order: Order::List,
-                        place: Some(Place::Ready),
-                    };
-                    let ids = self.slice(&source, "", 20).await?;
-                    let oldest = self
-                        .records(shard, &ids)
-                        .await?
-                        .into_iter()
-                        .flatten()
-                        .filter(|r| r.place == Place::Ready)
-                        .map(|r| r.run_at)
-                        .min();
-                    since = [since, oldest].into_iter().flatten().min();
+                    if let Some(since) = self.oldest_in(shard, &format!("{priority}:{queue}")).await? {
+                        let held = oldest.entry(queue.clone()).or_insert(since);
+                        *held = since.min(*held);
+                    }
                 }
             }
-            all.extend(since.map(|since| OldestWaiting { queue, since }));
         }
-        Ok(all)
+        Ok(oldest.into_iter().map(|(queue, since)| OldestWaiting { queue, since }).collect())
     }
 
-    /// Who holds a resource of a tenant's shard.
+    async fn oldest_in(&self, shard: u16, lists: &str) -> Result<Option<UnixMs>, StoreError> {
+        let tenants = self.ring(shard, &format!("ring:{lists}"), 0, OLDEST_TENANTS).await?;
+        if tenants.is_empty() {
+            return Ok(None);
+        }
+        let mut pipe = redis::pipe();
+        for tenant in tenants {
+            pipe.cmd("LRANGE").arg(self.key(shard, &format!("ready:{lists}|{tenant}"))).arg(0).arg(OLDEST_JOBS - 1);
+        }
+        let ids: Vec<Vec<String>> = self.pipe("oldest_waiting", &pipe).await?;
+        let heads = self.heads(shard, &ids.concat()).await?.into_iter().filter_map(|(hot, _)| hot);
+        Ok(heads.filter(|hot| hot.place == Place::Ready).map(|hot| hot.run_at).min())
+    }
+
+    /// Who holds a resource of a tenant's shard; one of them, when several share it.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be reached.
     pub async fn resource_holder(&self, tenant: &str, resource: &str) -> Result<Option<JobId>, StoreError> {
-        let mut cmd = redis::cmd("GET");
+        let mut cmd = redis::cmd("HRANDFIELD");
         cmd.arg(self.key(self.shard_of(tenant), &format!("lock:{resource}")));
         let id: Option<String> = self.query("resource_holder", cmd).await?;
         Ok(id.and_then(|id| id.parse().ok()))
@@ -354,48 +188,4 @@ impl Store {
         };
         Ok(seen.into_iter().map(worker).filter(|w| w.alive_until > now).collect())
     }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Order {
-    Lexical,
-    Rank,
-    List,
-    ListFromEnd,
-}
-
-struct Source {
-    shard: u16,
-    key: String,
-    order: Order,
-    place: Option<Place>,
-}
-
-impl Source {
-    fn after(&self, from: &str, many: usize, last: &str) -> String {
-        match self.order {
-            Order::Lexical => last.to_owned(),
-            _ => (from.parse::<usize>().unwrap_or(0) + many).to_string(),
-        }
-    }
-}
-
-fn read_cursor(cursor: Option<&str>) -> (usize, String) {
-    let (at, from) = cursor.and_then(|c| c.split_once('.')).unwrap_or(("0", ""));
-    (at.parse().unwrap_or(0), from.to_owned())
-}
-
-fn read_step(name: String, held: &Bytes) -> Option<Step> {
-    let number = |from: usize, n: usize| {
-        Some(held.get(from..from + n)?.iter().rev().fold(0_u64, |v, b| (v << 8) | u64::from(*b)))
-    };
-    Some(Step {
-        name,
-        done: number(0, 1)? == 1,
-        effect: Effect::from_code(number(1, 1)? as u8)?,
-        fence: number(2, 6)?,
-        begun_at: number(8, 6)? as UnixMs,
-        done_at: number(14, 6)? as UnixMs,
-        result: held.get(20..)?.to_vec(),
-    })
 }

@@ -3,12 +3,16 @@
 
 mod control;
 mod enqueue;
+mod fairness;
 mod fences;
 mod journal;
+mod keeping;
+mod listing;
 mod locks;
 mod lost_replies;
 mod outbox;
 mod places;
+mod resources;
 mod steps;
 mod upkeep;
 mod workers;

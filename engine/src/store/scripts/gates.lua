@@ -103,8 +103,8 @@ local function gates_of(who)
   if who.gates == nil then
     local found = read_gates() and { paused = gates['k ' .. who.kind], clock = gates.clock, freeze = freeze_for(who) }
     if found then
-      found[1] = kind_limit(who.kind)
-      found[#found + 1] = key_limit(who.kind, who.key)
+      found[1] = kind_limit(who.kind) or nil
+      found[#found + 1] = key_limit(who.kind, who.key) or nil
     end
     who.gates = found and next(found) ~= nil and found or false
   end
