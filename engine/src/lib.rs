@@ -12,8 +12,10 @@ pub mod upkeep;
 pub mod worker;
 
 pub use model::{
-    Allowance, Effect, Enqueued, Idempotency, JobError, JobId, JobRecord, JobView, NewJob, Place, Priority, Recovery,
+    Allowance, Approval, Decision, Effect, Enqueued, Idempotency, JobError, JobId, JobRecord, JobView, NewJob, Place, Priority, Recovery,
     Resource, Retry, Step, TicketRefusal, TicketUse, UnixMs, Verdict,
 };
 pub use store::{Store, StoreError, StoreOptions};
-pub use worker::{Ctx, Observer, Runner, Verified, Worker, WorkerOptions};
+pub use worker::{
+    ChildEnd, ChildFailure, Ctx, Observer, Runner, Signal, StartError, Verified, Worker, WorkerOptions, args_sha256,
+};

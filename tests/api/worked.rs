@@ -117,7 +117,7 @@ async fn lose_inside_a_once_step(stand: &Stand, id: &str) {
     let claim = Claim { worker: format!("lost-{id}"), request: 1, want: 1, lease_ms: 1000, queues };
     let taken = stand.store.claim(0, &claim).await.unwrap().jobs.remove(0);
     assert_eq!(taken.id.as_str(), id);
-    let opening = Opening { effect: Effect::Once, again: false, seal: false };
+    let opening = Opening::of(Effect::Once);
     stand.store.step_begin(&taken.id, taken.fence, "drop", opening).await.unwrap();
     stand.store.set_time(now + 2000);
     stand.store.rescue(0, 10).await.unwrap();

@@ -61,6 +61,11 @@ pub enum Recovery {
     Cancelled,
     /// The lease is another's: say nothing more. Never settled.
     Lost,
+    /// No failure: the job is suspended until a time, a signal or a child, and starts again at the top. Made by the
+    /// context's verbs alone; pass it on with `?`.
+    Suspend,
+    /// The job was begun by other code: it is set aside until a person revives or cancels it. Made by the context alone.
+    Park,
 }
 
 impl JobError {

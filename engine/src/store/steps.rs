@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{connect::Store, error::StoreError};
-use crate::model::{Effect, JobId};
+use crate::model::{Effect, JobId, Sort, WITH_UNDO};
 
 /// What the store says to a step that wants to begin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,10 +36,30 @@ pub enum Ended {
 pub struct Opening {
     /// Its effect class.
     pub effect: Effect,
+    /// Which verb begins it.
+    pub sort: Sort,
+    /// Which call of the kind's code it is, from 0.
+    pub ordinal: u16,
     /// An open `Once` step is begun anew: `verify` said that it did not happen.
     pub again: bool,
     /// From here on a cancel comes too late.
     pub seal: bool,
+    /// It has an undo: the job cannot simply be cancelled any more.
+    pub undo: bool,
+    /// It is part of a critical section or of an undo, whose end a cancel waits for.
+    pub inside: bool,
+}
+
+impl Opening {
+    /// A plain step of this class, the first of its job.
+    #[must_use]
+    pub const fn of(effect: Effect) -> Self {
+        Self { effect, sort: Sort::Step, ordinal: 0, again: false, seal: false, undo: false, inside: false }
+    }
+
+    pub(super) const fn code(&self) -> u8 {
+        self.effect.code() | self.sort.code() << 2 | if self.undo { WITH_UNDO } else { 0 }
+    }
 }
 
 impl Store {
@@ -52,9 +72,11 @@ impl Store {
         cmd.arg(id.as_str())
             .arg(fence)
             .arg(step)
-            .arg(how.effect.code())
+            .arg(how.ordinal)
+            .arg(how.code())
             .arg(u8::from(how.again))
-            .arg(u8::from(how.seal));
+            .arg(u8::from(how.seal))
+            .arg(u8::from(how.inside));
         let reply: Vec<Bytes> = self.query("step_begin", cmd).await?;
         let (word, rest) = split(reply);
         match word.as_str() {
@@ -110,7 +132,7 @@ const PROGRESS_GAP_MS: u64 = 1000;
 /// Log lines kept a job.
 const LOG_LINES: usize = 1000;
 
-fn split(reply: Vec<Bytes>) -> (String, Bytes) {
+pub(super) fn split(reply: Vec<Bytes>) -> (String, Bytes) {
     let mut reply = reply.into_iter();
     let word = reply.next().map(|b| String::from_utf8_lossy(&b).into_owned()).unwrap_or_default();
     (word, reply.next().unwrap_or_default())

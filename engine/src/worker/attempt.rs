@@ -7,11 +7,8 @@ use std::{
 
 use futures::FutureExt;
 
-use super::{ctx::Ctx, leases::Why};
-use crate::{
-    model::{ErrorDocument, JobError, Recovery, Verdict},
-    store::{Outcome, Settlement},
-};
+use super::{ctx::Ctx, ending::conclude, leases::Why};
+use crate::model::{JobError, Verdict};
 
 /// A handler whose lease is lost gets this long to see its token.
 const LOST_GRACE: Duration = Duration::from_secs(2);
@@ -19,7 +16,7 @@ const LOST_GRACE: Duration = Duration::from_secs(2);
 const ABORT_GRACE: Duration = Duration::from_secs(2);
 
 /// How the handler came to an end.
-enum End {
+pub(super) enum End {
     Returned(Result<Verdict, JobError>),
     Dropped(Why),
 }
@@ -36,7 +33,8 @@ pub(crate) async fn run(ctx: Ctx) {
     let guard = Ended { ctx: ctx.clone(), settled: AtomicBool::new(false) };
     let end = watch(&ctx).await;
     say(&ctx).await;
-    let settlement = settlement(&ctx, end);
+    let settlement = conclude(&ctx, end).await;
+    say(&ctx).await;
     ctx.inner().lease.settle();
     let outcome = settlement.as_ref().map_or("lost", |s| s.outcome.as_str());
     if let Some(observer) = &shared.options.observer {
@@ -74,7 +72,11 @@ async fn watch(ctx: &Ctx) -> End {
     told.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut stopped_at: Option<tokio::time::Instant> = None;
     loop {
-        let patience = stopped_at.map(|at| at + grace(ctx));
+        // A critical section is never dropped inside: the patience begins with its end.
+        if stopped_at.is_some() && ctx.inner().lease.is_critical() {
+            stopped_at = Some(tokio::time::Instant::now());
+        }
+        let patience = stopped_at.filter(|_| !ctx.inner().lease.is_critical()).map(|at| at + grace(ctx));
         tokio::select! {
             biased;
             result = &mut handler => return End::Returned(result.unwrap_or_else(|panic| Err(panicked(panic.as_ref())))),
@@ -105,98 +107,4 @@ async fn say(ctx: &Ctx) {
     {
         tracing::warn!(job = %ctx.id(), code = error.code(), %error, "progress was not kept");
     }
-}
-
-/// What to tell the store; `None` when another holds the job and nothing may be said.
-fn settlement(ctx: &Ctx, end: End) -> Option<Settlement> {
-    let why = ctx.inner().lease.why();
-    if why == Why::Lost {
-        return None;
-    }
-    match end {
-        End::Returned(Ok(verdict)) => Some(of_verdict(ctx, verdict)),
-        End::Returned(Err(error)) => of_error(ctx, &error, why),
-        End::Dropped(Why::Cancel) => Some(blank(ctx, Outcome::Cancelled)),
-        End::Dropped(_) => Some(blank(ctx, Outcome::Release)),
-    }
-}
-
-fn blank(ctx: &Ctx, outcome: Outcome) -> Settlement {
-    let note = ctx.taken_note().map(|n| n.to_string().into_bytes()).unwrap_or_default();
-    Settlement {
-        id: ctx.id().clone(),
-        fence: ctx.fence(),
-        outcome,
-        wait_ms: 0,
-        result: Vec::new(),
-        error: Vec::new(),
-        note,
-    }
-}
-
-fn of_verdict(ctx: &Ctx, verdict: Verdict) -> Settlement {
-    match verdict {
-        Verdict::Done(result) => {
-            let bytes = if result.is_null() { Vec::new() } else { result.to_string().into_bytes() };
-            let limit = ctx.inner().shared.options.max_result_bytes;
-            if bytes.len() > limit {
-                let text =
-                    format!("the result has {} bytes; at most {limit} are kept (worker.max_result_bytes)", bytes.len());
-                return failed(ctx, Outcome::Dead, &JobError::permanent("result_too_large", text), 0);
-            }
-            Settlement { result: bytes, ..blank(ctx, Outcome::Done) }
-        }
-        Verdict::Snooze { until, reason } => {
-            let (then, at) = ctx.inner().claimed;
-            let now = then + at.elapsed().as_millis() as i64;
-            let mut settlement = blank(ctx, Outcome::Snooze);
-            settlement.wait_ms = (until - now).max(0).unsigned_abs();
-            if settlement.note.is_empty() {
-                settlement.note = serde_json::json!({ "reason": reason }).to_string().into_bytes();
-            }
-            settlement
-        }
-        Verdict::Cancel(reason) => Settlement {
-            note: serde_json::json!({ "reason": reason }).to_string().into_bytes(),
-            ..blank(ctx, Outcome::Cancelled)
-        },
-    }
-}
-
-fn of_error(ctx: &Ctx, error: &JobError, why: Why) -> Option<Settlement> {
-    let record = ctx.record();
-    tracing::info!(job = %record.id, kind = record.kind, attempt = record.attempt, code = error.code, error = error.text, "attempt failed");
-    let may_retry = record.retry.allows_after(record.attempt);
-    let delay = |fixed: Option<Duration>| {
-        fixed.map_or_else(|| record.retry.delay_ms(record.attempt, rand::random()), |d| d.as_millis() as u64)
-    };
-    let again = |fixed| {
-        if may_retry { failed(ctx, Outcome::Retry, error, delay(fixed)) } else { failed(ctx, Outcome::Dead, error, 0) }
-    };
-    match error.recovery {
-        Recovery::Lost if why == Why::Abort => Some(blank(ctx, Outcome::Release)),
-        Recovery::Lost => None,
-        Recovery::Cancelled if why == Why::Abort => Some(blank(ctx, Outcome::Release)),
-        Recovery::Cancelled => Some(blank(ctx, Outcome::Cancelled)),
-        _ if why == Why::Abort => Some(blank(ctx, Outcome::Release)),
-        Recovery::Give => Some(failed(ctx, Outcome::Dead, error, 0)),
-        Recovery::Doubt => Some(failed(ctx, Outcome::Unknown, error, 0)),
-        Recovery::Retry => Some(again(None)),
-        Recovery::RetryAfter(wait) => Some(again(Some(wait))),
-    }
-}
-
-fn failed(ctx: &Ctx, outcome: Outcome, error: &JobError, wait_ms: u64) -> Settlement {
-    let document = ErrorDocument {
-        code: error.code.clone(),
-        message: error.text.chars().take(8000).collect(),
-        retryable: error.recovery != Recovery::Give,
-    };
-    let mut settlement = blank(ctx, outcome);
-    settlement.wait_ms = wait_ms;
-    settlement.error = serde_json::to_vec(&document).unwrap_or_default();
-    if settlement.note.is_empty() {
-        settlement.note = serde_json::json!({ "code": error.code }).to_string().into_bytes();
-    }
-    settlement
 }

@@ -3,8 +3,8 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU8, Ordering},
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -29,7 +29,13 @@ pub(crate) enum Why {
 pub(crate) struct Lease {
     pub(crate) fence: u64,
     pub(crate) cancelled: CancellationToken,
+    /// Made when a critical section or an undo asks for them; most jobs have neither.
+    lost: OnceLock<CancellationToken>,
+    stopped: OnceLock<CancellationToken>,
+    /// Critical sections that the job is in.
+    critical: AtomicUsize,
     why: AtomicU8,
+    aborting: AtomicBool,
     settling: AtomicBool,
     valid_until: Mutex<Instant>,
 }
@@ -39,7 +45,11 @@ impl Lease {
         Self {
             fence,
             cancelled: CancellationToken::new(),
+            lost: OnceLock::new(),
+            stopped: OnceLock::new(),
+            critical: AtomicUsize::new(0),
             why: AtomicU8::new(0),
+            aborting: AtomicBool::new(false),
             settling: AtomicBool::new(false),
             valid_until: Mutex::new(valid_until),
         }
@@ -56,12 +66,57 @@ impl Lease {
 
     /// The first reason stays, except that a lost lease outdoes all.
     pub(crate) fn stop(&self, why: Why) {
+        self.aborting.fetch_or(why == Why::Abort, Ordering::SeqCst);
         if why == Why::Lost {
             self.why.store(why as u8, Ordering::SeqCst);
         } else {
             let _ = self.why.compare_exchange(0, why as u8, Ordering::SeqCst, Ordering::SeqCst);
         }
         self.cancelled.cancel();
+        self.tell();
+    }
+
+    /// Passes the reason on to the tokens that are deaf to some.
+    fn tell(&self) {
+        let why = self.why();
+        if let Some(token) = self.lost.get().filter(|_| why == Why::Lost) {
+            token.cancel();
+        }
+        if let Some(token) = self.stopped.get().filter(|_| why == Why::Lost || self.is_aborting()) {
+            token.cancel();
+        }
+    }
+
+    /// The worker stops, whatever else the job was told.
+    pub(crate) fn is_aborting(&self) -> bool {
+        self.aborting.load(Ordering::SeqCst)
+    }
+
+    /// Told of a lost lease alone.
+    pub(crate) fn lost(&self) -> &CancellationToken {
+        let token = self.lost.get_or_init(CancellationToken::new);
+        self.tell();
+        token
+    }
+
+    /// Told of a lost lease and of an abort, not of a cancel.
+    pub(crate) fn stopped(&self) -> &CancellationToken {
+        let token = self.stopped.get_or_init(CancellationToken::new);
+        self.tell();
+        token
+    }
+
+    pub(crate) fn enter_critical(&self) {
+        self.critical.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn leave_critical(&self) {
+        self.critical.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Whether a cancel and an abort have to wait.
+    pub(crate) fn is_critical(&self) -> bool {
+        self.why() != Why::Lost && self.critical.load(Ordering::SeqCst) > 0
     }
 
     /// The attempt has ended and its settlement is on its way.
@@ -140,6 +195,11 @@ impl Leases {
         for (_, lease) in self.all() {
             lease.stop(why);
         }
+    }
+
+    /// Whether a job is in a critical section, whose end an abort waits for.
+    pub(crate) fn any_critical(&self) -> bool {
+        lock(&self.held).values().any(|lease| lease.is_critical())
     }
 
     /// Stops what can no longer be sure of its lease.

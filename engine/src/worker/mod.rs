@@ -4,12 +4,15 @@ mod attempt;
 mod backend;
 mod ctx;
 mod cycle;
+mod declared;
+mod ending;
 mod leases;
 mod options;
 mod renew;
 mod said;
+mod unwind;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::{
@@ -18,7 +21,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use ctx::{Ctx, Verified};
+pub use ctx::{ChildEnd, ChildFailure, Ctx, Signal, Verified, args_sha256};
+pub use declared::StartError;
 pub use options::{Observer, WorkerOptions};
 
 use crate::{
@@ -31,6 +35,12 @@ use crate::{
 pub trait Runner: Send + Sync + 'static {
     /// The kinds it knows; told with the heartbeat.
     fn kinds(&self) -> Vec<String>;
+
+    /// The names of each kind's steps, waits, spawns and critical sections; a name that ends in `*` stands for all that begin
+    /// so. A kind that is not here, or with no names, declares none, and may use any.
+    fn steps(&self) -> Vec<(String, Vec<String>)> {
+        Vec::new()
+    }
 
     /// Runs one attempt of a job.
     ///
@@ -56,8 +66,10 @@ impl Worker {
     /// renews all leases.
     ///
     /// # Errors
-    /// [`StoreError`] when the store cannot be reached.
-    pub async fn start(store: &Store, runner: Arc<dyn Runner>, options: WorkerOptions) -> Result<Self, StoreError> {
+    /// [`StartError::Store`] when the store cannot be reached; [`StartError::StepTwice`] when a kind's steps cannot be told
+    /// apart.
+    pub async fn start(store: &Store, runner: Arc<dyn Runner>, options: WorkerOptions) -> Result<Self, StartError> {
+        let declared = Arc::new(declared::steps_of(&*runner)?);
         let many = if options.slots < SLOTS_FOR_TWO_LANES { 1 } else { 2 };
         let mut worker = Self {
             lanes: (0..many).map(|_| Arc::default()).collect(),
@@ -67,7 +79,7 @@ impl Worker {
             loops: Vec::new(),
         };
         for lane in 0..many {
-            worker.open_lane(store, &runner, &options, lane).await?;
+            worker.open_lane(store, (&runner, &declared), &options, lane).await?;
         }
         let patience = Duration::from_millis(options.renew_ms.clamp(200, 5000));
         let store = store.with_own_connection(patience, 0).await?;
@@ -85,7 +97,7 @@ impl Worker {
     async fn open_lane(
         &mut self,
         store: &Store,
-        runner: &Arc<dyn Runner>,
+        (runner, declared): (&Arc<dyn Runner>, &Arc<HashMap<String, Vec<String>>>),
         options: &WorkerOptions,
         lane: usize,
     ) -> Result<(), StoreError> {
@@ -96,7 +108,8 @@ impl Worker {
         let own = store.with_own_connection(Duration::from_secs(5), 3).await?;
         let name = options.name.clone();
         let (leases, ask) = (self.lanes[lane].clone(), self.ask.clone());
-        let shared = ctx::Shared { store: store.clone(), leases, endings, ask, options, runner: runner.clone() };
+        let (runner, declared) = (runner.clone(), declared.clone());
+        let shared = ctx::Shared { store: store.clone(), leases, endings, ask, options, runner, declared };
         let cycle = cycle::Cycle::new(own, shared, claimed, settle, self.stop_claiming.clone());
         self.loops.push(tokio::spawn(cycle.run(self.stop_all.clone())));
         self.loops.push(tokio::spawn(backend::serve(name, jobs, self.stop_all.clone())));
@@ -118,11 +131,16 @@ impl Worker {
         self.end().await;
     }
 
-    /// Hands back everything at once.
+    /// Hands back everything at once, but for critical sections: it waits for their end.
     pub async fn abort(&mut self) {
         self.stop_claiming.cancel();
         self.stop(leases::Why::Abort);
-        let _ = tokio::time::timeout(Duration::from_secs(10), self.empty()).await;
+        while tokio::time::timeout(Duration::from_secs(10), self.empty()).await.is_err() {
+            if !self.lanes.iter().any(|lane| lane.any_critical()) {
+                break;
+            }
+            tracing::warn!("the worker's end waits for a critical section");
+        }
     }
 
     async fn empty(&self) {

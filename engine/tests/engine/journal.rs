@@ -8,8 +8,8 @@ use leasehold_engine::{
 
 use crate::{claim_one, expect_place, settle};
 
-const FENCED: Opening = Opening { effect: Effect::Fenced, again: false, seal: false };
-const ONCE: Opening = Opening { effect: Effect::Once, again: false, seal: false };
+const FENCED: Opening = Opening::of(Effect::Fenced);
+const ONCE: Opening = Opening::of(Effect::Once);
 
 async fn running(lab: &Lab) -> (JobId, u64) {
     lab.enqueue(Puppet::job(&lab.store, "done")).await;

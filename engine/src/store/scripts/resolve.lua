@@ -9,11 +9,11 @@ local key = prefix .. ':steps:' .. id
 local steps, named = redis.call('HGETALL', key), ''
 for i = 1, #steps, 2 do
   local step, held = steps[i], steps[i + 1]
-  local state, effect, begun_by, begun_at = struct.unpack('<BBI6I6', held)
-  if state == 0 and effect == 3 then
+  local state, code, begun_by, begun_at, _, ordinal = struct.unpack('<BBI6I6I6I2', held)
+  if state == 0 and code % 4 == 3 then
     named = step
     if happened then
-      redis.call('HSET', key, step, struct.pack('<BBI6I6I6', 1, effect, begun_by, begun_at, NOW) .. result)
+      redis.call('HSET', key, step, struct.pack('<BBI6I6I6I2', 1, code, begun_by, begun_at, NOW, ordinal) .. result)
     else
       redis.call('HDEL', key, step)
     end

@@ -6,10 +6,10 @@ if not r or r.place ~= RUNNING or r.fence ~= fence then return { 'stale' } end
 local key = prefix .. ':steps:' .. id
 local held = redis.call('HGET', key, step)
 if not held then return { 'not_begun' } end
-local state, effect, begun_by, begun_at = struct.unpack('<BBI6I6', held)
-if state == 1 then return { 'already', string.sub(held, 21) } end
-redis.call('HSET', key, step, struct.pack('<BBI6I6I6', 1, effect, begun_by, begun_at, NOW) .. result)
-if effect == 3 then clear(r, ONCE_OPEN) end
+local state, code, begun_by, begun_at, _, ordinal = struct.unpack('<BBI6I6I6I2', held)
+if state == 1 then return { 'already', string.sub(held, 23) } end
+redis.call('HSET', key, step, struct.pack('<BBI6I6I6I2', 1, code, begun_by, begun_at, NOW, ordinal) .. result)
+if code % 4 == 3 then clear(r, ONCE_OPEN) end
 r.dirty = true
 changed[#changed + 1] = id
 flush()

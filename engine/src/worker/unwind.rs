@@ -1,0 +1,115 @@
+//! The way back: undos in reverse, each a journaled step. Guards that a job is dead or cancelled only when all is taken back,
+//! or when an undo failed for good.
+
+use super::{
+    ctx::{Ctx, Undo},
+    ending::{blank, delay_ms, failed, ms_until},
+};
+use crate::{
+    model::{ErrorDocument, JobError, Recovery, Verdict},
+    store::{Outcome, Settlement},
+};
+
+/// What the job is undone for.
+struct Cause {
+    /// The error document; empty for a cancel.
+    failure: Vec<u8>,
+    note: Vec<u8>,
+    /// Attempts at the undos, this one included.
+    attempt: u16,
+}
+
+/// The job ends as `ending` says: first, what it did is taken back.
+pub(super) async fn begin(ctx: &Ctx, ending: Settlement) -> Option<Settlement> {
+    let cause = Cause { failure: ending.error, note: ending.note, attempt: 1 };
+    match ctx.undo_begin(&cause.failure).await {
+        Ok(()) => take_back(ctx, &cause).await,
+        Err(error) => interrupted(ctx, &cause, &error),
+    }
+}
+
+/// A run that only led to the undos has ended: they go on where they were.
+pub(super) async fn resume(ctx: &Ctx, verdict: Result<Verdict, JobError>) -> Option<Settlement> {
+    let record = ctx.record();
+    let cause = match record.undoing {
+        true => Cause { failure: record.error.to_vec(), note: Vec::new(), attempt: record.attempt },
+        false => Cause { failure: Vec::new(), note: Vec::new(), attempt: 1 },
+    };
+    if !record.undoing
+        && let Err(error) = ctx.undo_begin(&[]).await
+    {
+        return interrupted(ctx, &cause, &error);
+    }
+    match verdict {
+        Ok(Verdict::Snooze { until, .. }) if !all_known(ctx).await => {
+            Some(Settlement { wait_ms: ms_until(ctx, until), error: cause.failure, ..blank(ctx, Outcome::Retry) })
+        }
+        Err(error) if matches!(error.recovery, Recovery::Lost) => interrupted(ctx, &cause, &error),
+        Err(error) if error.recovery != Recovery::Cancelled && !all_known(ctx).await => {
+            Some(not_undone(ctx, &cause, "the steps", &error))
+        }
+        _ => take_back(ctx, &cause).await,
+    }
+}
+
+async fn all_known(ctx: &Ctx) -> bool {
+    ctx.missing_undos(&ctx.known_undos()).await.is_ok_and(|missing| missing.is_empty())
+}
+
+async fn take_back(ctx: &Ctx, cause: &Cause) -> Option<Settlement> {
+    let undos = ctx.taken_undos();
+    let known: Vec<String> = undos.iter().map(|undo| undo.step.clone()).collect();
+    match ctx.missing_undos(&known).await {
+        Ok(missing) if missing.is_empty() => {}
+        Ok(missing) => {
+            let text = format!("this version does not say how to undo {}", missing.join(", "));
+            return Some(not_undone(ctx, cause, "the steps", &JobError::permanent("undo_unknown", text)));
+        }
+        Err(error) => return Some(not_undone(ctx, cause, "the steps", &error)),
+    }
+    for undo in undos {
+        let step = undo.step.clone();
+        if let Err(error) = one(ctx, undo).await {
+            return match error.recovery {
+                Recovery::Lost => interrupted(ctx, cause, &error),
+                _ => Some(not_undone(ctx, cause, &format!("step `{step}`"), &error)),
+            };
+        }
+    }
+    Some(Settlement { error: cause.failure.clone(), note: cause.note.clone(), ..blank(ctx, Outcome::Undone) })
+}
+
+async fn one(ctx: &Ctx, undo: Undo) -> Result<(), JobError> {
+    ctx.log(format!("undo {}", undo.step));
+    ctx.undo(undo).await
+}
+
+/// The worker stops, or the store could not be asked: another claim goes on.
+fn interrupted(ctx: &Ctx, cause: &Cause, error: &JobError) -> Option<Settlement> {
+    let lost = error.recovery == Recovery::Lost && !ctx.inner().lease.is_aborting();
+    (!lost).then(|| Settlement { error: cause.failure.clone(), ..blank(ctx, Outcome::Release) })
+}
+
+/// Tried again by the job's rule; then dead, and a person has to look.
+fn not_undone(ctx: &Ctx, cause: &Cause, what: &str, error: &JobError) -> Settlement {
+    tracing::warn!(job = %ctx.id(), kind = ctx.kind(), code = error.code, error = error.text, "{what} could not be undone");
+    let fixed = match error.recovery {
+        Recovery::Retry => Some(None),
+        Recovery::RetryAfter(wait) => Some(Some(wait)),
+        _ => None,
+    };
+    match fixed.filter(|_| ctx.record().retry.allows_after(cause.attempt)) {
+        Some(fixed) => {
+            let wait_ms = delay_ms(ctx, cause.attempt, fixed);
+            Settlement { error: cause.failure.clone(), ..failed(ctx, Outcome::Retry, error, wait_ms) }
+        }
+        None => {
+            let why = match serde_json::from_slice::<ErrorDocument>(&cause.failure) {
+                Ok(first) => format!("the job had failed ({}: {})", first.code, first.message),
+                Err(_) => "the job was cancelled".to_owned(),
+            };
+            let text = format!("{what} could not be undone: {error}; {why}");
+            failed(ctx, Outcome::Dead, &JobError::permanent("undo_failed", text), 0)
+        }
+    }
+}
