@@ -1,4 +1,4 @@
-//! What people do to jobs: cancel, edit, revive, resolve, pause.
+//! What people do to jobs: cancel, edit, revive, resolve.
 
 use bytes::Bytes;
 use redis::Value;
@@ -196,42 +196,5 @@ impl Store {
             "gone" => Resolved::Gone,
             _ => return Err(StoreError::UnknownAnswer { verb: "resolve", answer: word }),
         })
-    }
-
-    /// Stops claims from a queue (`*` is every queue) until resumed. Who and why is kept.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the store cannot be reached.
-    pub async fn pause(&self, queue: &str, why: &str) -> Result<(), StoreError> {
-        for shard in 0..self.shards {
-            let mut cmd = redis::cmd("HSET");
-            cmd.arg(self.key(shard, "paused")).arg(queue).arg(why);
-            let _: i64 = self.query("pause", cmd).await?;
-        }
-        Ok(())
-    }
-
-    /// Lets claims from a queue go on.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the store cannot be reached.
-    pub async fn resume(&self, queue: &str) -> Result<(), StoreError> {
-        for shard in 0..self.shards {
-            let mut pipe = redis::pipe();
-            pipe.cmd("HDEL").arg(self.key(shard, "paused")).arg(queue).ignore();
-            pipe.cmd("PUBLISH").arg(self.key(shard, "wake")).arg(queue).ignore();
-            let () = self.pipe("resume", &pipe).await?;
-        }
-        Ok(())
-    }
-
-    /// The paused queues with the reason given for each.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the store cannot be reached.
-    pub async fn paused(&self) -> Result<std::collections::BTreeMap<String, String>, StoreError> {
-        let mut cmd = redis::cmd("HGETALL");
-        cmd.arg(self.key(0, "paused"));
-        self.query("paused", cmd).await
     }
 }

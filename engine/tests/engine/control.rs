@@ -1,4 +1,4 @@
-//! Cancel in every place, edit, revive, pause.
+//! Cancel in every place, edit, revive.
 
 use leasehold_engine::{
     NewJob, Place,
@@ -126,22 +126,6 @@ async fn a_dead_job_is_revived_with_fresh_attempts_and_a_succeeded_one_is_not() 
     assert_eq!(lab.job(&id).await.record.attempt, 1);
     settle(&lab, &id, fence, Outcome::Done).await;
     assert_eq!(lab.store.revive(&id, "").await.unwrap(), Revived::NotFinal(Place::Succeeded));
-    lab.finish().await;
-}
-
-#[tokio::test]
-async fn a_paused_queue_gives_nothing_until_it_is_resumed() {
-    let lab = Lab::new().await;
-    let id = lab.enqueue(Puppet::job(&lab.store, "done")).await;
-    for queue in ["default", "*"] {
-        lab.store.pause(queue, "a test").await.unwrap();
-        assert!(claim(&lab, "w", 1).await.jobs.is_empty(), "{queue}");
-        assert_eq!(lab.store.paused().await.unwrap()[queue], "a test");
-        lab.store.resume(queue).await.unwrap();
-    }
-    let (got, fence) = claim_one(&lab, "w").await;
-    assert_eq!(got, id);
-    settle(&lab, &id, fence, Outcome::Done).await;
     lab.finish().await;
 }
 
