@@ -1,7 +1,7 @@
-//! The verbs of upkeep: promote, rescue, prune. Each does a bounded amount and says how much (E6).
+//! The verbs of upkeep: promote, rescue, heartbeat. Each does a bounded amount and says how much (E6).
 
 use super::{connect::Store, error::StoreError};
-use crate::model::{JobId, Place};
+use crate::model::JobId;
 
 impl Store {
     /// Moves due jobs of a shard to ready or blocked; how many.
@@ -26,23 +26,6 @@ impl Store {
         cmd.arg(limit).arg(FAILURE).arg(NOTE);
         let ids: Vec<String> = self.query("rescue", cmd).await?;
         Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
-    }
-
-    /// Forgets jobs of a shard that ended in `place` longer ago than `max_age_ms`, or beyond `max_count`; how many entries.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the store cannot be reached.
-    pub async fn prune(
-        &self,
-        shard: u16,
-        place: Place,
-        max_age_ms: u64,
-        max_count: u64,
-        limit: usize,
-    ) -> Result<usize, StoreError> {
-        let mut cmd = self.begin(&self.scripts.prune, shard);
-        cmd.arg(place.as_str()).arg(max_age_ms).arg(max_count).arg(limit.min(500));
-        self.query("prune", cmd).await
     }
 
     /// Says that a worker lives; `None` says goodbye. Shard 0 keeps the list.

@@ -1,27 +1,31 @@
-//! Upkeep: promote, rescue, prune; one loop a file's verb, each a `tick` that tests call. Any number of processes may run it.
+//! Upkeep: promote, rescue, prune, measure; one loop a verb, each a tick that tests call. Any number of processes may run it.
 
-use std::{sync::Arc, time::Duration};
+mod fire;
+mod measure;
+mod prune;
+pub mod windows;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub use fire::{SlotJobs, SlotRefusal, fire};
+pub use measure::measure;
+pub use prune::{Archive, ArchiveError, prune};
+pub use windows::windows;
+
+pub use crate::store::Retention;
 use crate::{
     model::Place,
     store::{Store, StoreError},
 };
 
-/// How long and how many finished jobs are kept.
-#[derive(Debug, Clone, Copy)]
-pub struct Retention {
-    /// At most this long, ms.
-    pub max_age_ms: u64,
-    /// At most so many a shard.
-    pub max_count: u64,
-}
-
 /// Upkeep's settings.
 #[derive(Debug, Clone)]
 pub struct UpkeepOptions {
+    /// Name of this process, by which it takes turns with others.
+    pub name: String,
     /// How often due jobs are promoted (workers do it too), ms.
     pub promote_ms: u64,
     /// How often leases that ran out are looked for, ms.
@@ -34,19 +38,49 @@ pub struct UpkeepOptions {
     pub cancelled: Retention,
     /// Kept: dead.
     pub dead: Retention,
+    /// Kept of single kinds, instead of the above.
+    pub kinds: BTreeMap<(String, Place), Retention>,
+    /// Where finished jobs go before they are forgotten; `None`: nowhere.
+    pub archive: Option<Arc<dyn Archive>>,
+    /// For how long jobs whose time is over may wait for others, so that many are put away together, ms.
+    pub gather_ms: u64,
+    /// How often the attempts of each kind are measured, ms.
+    pub measure_ms: u64,
+    /// How often the freezes of windows are written ahead, ms.
+    pub windows_ms: u64,
+}
+
+impl UpkeepOptions {
+    /// What is kept of a kind's jobs that ended in a place.
+    #[must_use]
+    pub fn retention(&self, place: Place, kind: &str) -> Retention {
+        let general = match place {
+            Place::Cancelled => self.cancelled,
+            Place::Dead => self.dead,
+            _ => self.succeeded,
+        };
+        self.kinds.get(&(kind.to_owned(), place)).copied().unwrap_or(general)
+    }
 }
 
 impl Default for UpkeepOptions {
-    /// Promote each 500 ms, rescue each second, prune each 10 s; succeeded 7 days, cancelled 30, dead 90, a million of each.
+    /// Promote each 500 ms, rescue each second, prune each 10 s, measure each minute, write windows each 30 s; succeeded 7 days, cancelled 30, dead 90,
+    /// a million of each; no archive.
     fn default() -> Self {
         let days = |n: u64| Retention { max_age_ms: n * 86_400_000, max_count: 1_000_000 };
         Self {
+            name: format!("upkeep-{:08x}", rand::random::<u32>()),
             promote_ms: 500,
             rescue_ms: 1000,
             prune_ms: 10_000,
             succeeded: days(7),
             cancelled: days(30),
             dead: days(90),
+            kinds: BTreeMap::new(),
+            archive: None,
+            gather_ms: 3_600_000,
+            measure_ms: 60_000,
+            windows_ms: 30_000,
         }
     }
 }
@@ -82,22 +116,6 @@ pub async fn rescue(store: &Store) -> Result<usize, StoreError> {
     Ok(moved)
 }
 
-/// Prunes finished jobs; how many entries.
-///
-/// # Errors
-/// [`StoreError`] when the store cannot be reached.
-pub async fn prune(store: &Store, options: &UpkeepOptions) -> Result<usize, StoreError> {
-    let mut gone = 0;
-    for (place, keep) in
-        [(Place::Succeeded, options.succeeded), (Place::Cancelled, options.cancelled), (Place::Dead, options.dead)]
-    {
-        for shard in 0..store.shards() {
-            gone += store.prune(shard, place, keep.max_age_ms, keep.max_count, LIMIT).await?;
-        }
-    }
-    Ok(gone)
-}
-
 /// The running loops. `stop` is complete on return and may be called twice.
 pub struct Upkeep {
     stop: CancellationToken,
@@ -110,7 +128,8 @@ impl Upkeep {
     pub fn start(store: &Store, options: UpkeepOptions) -> Self {
         let stop = CancellationToken::new();
         let options = Arc::new(options);
-        let (s1, s2, s3) = (store.clone(), store.clone(), store.clone());
+        let (s1, s2, s3, s4) = (store.clone(), store.clone(), store.clone(), store.clone());
+        let s5 = store.clone();
         let keep = options.clone();
         let loops = vec![
             tokio::spawn(drive("promote", options.promote_ms, stop.clone(), move || {
@@ -125,8 +144,27 @@ impl Upkeep {
                 let (s, o) = (s3.clone(), keep.clone());
                 async move { prune(&s, &o).await }
             })),
+            tokio::spawn(drive("measure", options.measure_ms, stop.clone(), move || {
+                let s = s4.clone();
+                async move { measure(&s).await }
+            })),
+            tokio::spawn(drive("windows", options.windows_ms, stop.clone(), move || {
+                let s = s5.clone();
+                async move { windows(&s).await }
+            })),
         ];
         Self { stop, loops }
+    }
+
+    /// Fires schedules, too: each `every_ms`, with the jobs that `jobs` makes, as far as there are less than `max_live` in a shard.
+    #[must_use]
+    pub fn with_schedules(mut self, store: &Store, jobs: Arc<dyn SlotJobs>, every_ms: u64, max_live: u64) -> Self {
+        let store = store.clone();
+        self.loops.push(tokio::spawn(drive("fire", every_ms, self.stop.clone(), move || {
+            let (store, jobs) = (store.clone(), jobs.clone());
+            async move { fire(&store, &*jobs, max_live).await }
+        })));
+        self
     }
 
     /// Stops the loops and waits for them.

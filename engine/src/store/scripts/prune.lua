@@ -1,24 +1,30 @@
--- Forgets finished jobs that are older than their time, or over the count. KEYS prefix.
--- ARGV time, place word, max_age_ms, max_count, limit. Reply: how many entries were looked at and dropped.
-local word, max_age, max_count, limit = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local list = prefix .. ':finished:' .. word
-local over = redis.call('LLEN', list) - max_count
-local heads = redis.call('LRANGE', list, 0, limit - 1)
+-- Forgets finished jobs from the head of their list: those that are named, as far as they are still as they were read.
+-- KEYS prefix. ARGV time, place word, kind, then per entry at the head: id, seq (of a job that is elsewhere by now: -1).
+-- An entry whose job is gone, or is in another place, is dropped alone; at the first other difference it stops.
+-- Reply: how many entries were dropped, how many jobs were forgotten.
+local word, kind = ARGV[2], ARGV[3]
+local line = prefix .. ':finished:' .. word .. ':' .. kind
+local meant, named = {}, (#ARGV - 3) / 2
+for n = 1, named do
+  local id, seq = ARGV[n * 2 + 2], tonumber(ARGV[n * 2 + 3])
+  meant[id] = seq
+end
+local heads = redis.call('LRANGE', line, 0, named - 1)
 load_all(heads)
-local dropped, gone = 0, {}
-for i, id in ipairs(heads) do
+local dropped, forgotten, gone = 0, 0, {}
+for n, id in ipairs(heads) do
   local r = records[id]
-  local mine = r and WORDS[r.place] == word
-  if mine and i > over and NOW - r.finished_at < max_age then break end
-  dropped = i
-  if mine then
+  local ended = r and WORDS[r.place] == word
+  if ended and meant[id] ~= r.seq then break end
+  dropped = n
+  if ended then
     count_place(r, -1)
-    for _, key in ipairs({ record_key(id), prefix .. ':steps:' .. id, prefix .. ':extras:' .. id, prefix .. ':log:' .. id }) do gone[#gone + 1] = key end
+    for _, beside in ipairs({ ':j:', ':steps:', ':extras:', ':log:', ':signals:', ':children:' }) do gone[#gone + 1] = prefix .. beside .. id end
     gather(drops, prefix .. ':tenant:' .. r.who.tenant, id)
-    records[id] = false
+    records[id], forgotten = false, forgotten + 1
   end
 end
-if dropped > 0 then redis.call('LTRIM', list, dropped, -1) end
+if dropped > 0 then redis.call('LTRIM', line, dropped, -1) end
 if #gone > 0 then redis.call('UNLINK', unpack(gone)) end
 flush()
-return dropped
+return { dropped, forgotten }

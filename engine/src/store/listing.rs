@@ -1,0 +1,280 @@
+//! Pages of jobs: of a tenant, of a place, of all. Guards that a page costs a bounded amount, whatever the filter (E6), and
+//! that its cursor still fits when kinds and queues came or went meanwhile.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use bytes::Bytes;
+
+use super::{connect::Store, error::StoreError};
+use crate::model::{JobRecord, Place};
+
+/// Which jobs to list.
+#[derive(Debug, Clone, Default)]
+pub struct JobFilter {
+    /// Of this tenant.
+    pub tenant: Option<String>,
+    /// Of this kind.
+    pub kind: Option<String>,
+    /// In this place.
+    pub place: Option<Place>,
+    /// In this queue.
+    pub queue: Option<String>,
+}
+
+impl JobFilter {
+    fn admits(&self, r: &JobRecord) -> bool {
+        self.tenant.as_ref().is_none_or(|t| *t == r.tenant)
+            && self.kind.as_ref().is_none_or(|k| *k == r.kind)
+            && self.place.is_none_or(|p| p == r.place)
+            && self.queue.as_ref().is_none_or(|q| *q == r.queue)
+    }
+}
+
+/// Where a listing goes on; opaque text.
+pub type Cursor = String;
+
+/// A page of jobs.
+#[derive(Debug)]
+pub struct Page {
+    /// The jobs.
+    pub jobs: Vec<JobRecord>,
+    /// Where to go on; `None` at the end. A page may be short, even empty, and yet have more behind it.
+    pub next: Option<Cursor>,
+}
+
+/// Entries looked at for one page at most, so that a filter that fits nothing costs a bounded amount; a list that is looked
+/// into counts as some.
+const LOOK: usize = 1000;
+const LOOK_OF_A_LIST: usize = 5;
+/// Tenants whose ready jobs are read together.
+const TENANTS: usize = 50;
+
+impl Store {
+    /// A page of jobs: of a tenant newest first; of a place in its own order; else the live ones first.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be reached.
+    pub async fn jobs(&self, filter: &JobFilter, cursor: Option<&str>, limit: usize) -> Result<Page, StoreError> {
+        let sources = self.sources(filter).await?;
+        let (mut at, mut from) = cursor.map_or_else(|| (0, String::new()), |cursor| find_cursor(cursor, &sources));
+        let (mut jobs, mut looked) = (Vec::new(), 0);
+        // A job that changes its place while the places are read one after the other is met twice.
+        let mut met = HashSet::new();
+        while let Some(source) = sources.get(at) {
+            let slice = self.slice(source, &from, (limit - jobs.len()).clamp(50, 200)).await?;
+            looked += LOOK_OF_A_LIST;
+            let ids: Vec<String> = slice.entries.iter().map(|(id, _)| id.clone()).collect();
+            let records = self.records(source.shard, &ids).await?;
+            for ((_, after), record) in slice.entries.iter().zip(records) {
+                looked += 1;
+                let in_source = |r: &JobRecord| source.place.is_none_or(|p| p == r.place);
+                jobs.extend(record.filter(|r| filter.admits(r) && in_source(r) && met.insert(r.id.clone())));
+                if jobs.len() >= limit || looked >= LOOK {
+                    return Ok(Page { jobs, next: Some(source.cursor(at, after)) });
+                }
+            }
+            (at, from) = slice.rest.map_or_else(|| (at + 1, String::new()), |rest| (at, rest));
+            if let Some(next) = sources.get(at).filter(|_| looked >= LOOK) {
+                return Ok(Page { jobs, next: Some(next.cursor(at, &from)) });
+            }
+        }
+        Ok(Page { jobs, next: None })
+    }
+
+    async fn sources(&self, filter: &JobFilter) -> Result<Vec<Source>, StoreError> {
+        if let Some(tenant) = &filter.tenant {
+            let shard = self.shard_of(tenant);
+            return Ok(vec![Source::new(shard, format!("tenant:{tenant}"), Order::Lexical, None)]);
+        }
+        let mut all = Vec::new();
+        for shard in 0..self.shards {
+            self.sources_of(shard, filter, &mut all).await?;
+        }
+        Ok(all)
+    }
+
+    async fn sources_of(&self, shard: u16, filter: &JobFilter, all: &mut Vec<Source>) -> Result<(), StoreError> {
+        let wanted = |p: Place| filter.place.is_none_or(|w| w == p);
+        for (place, key) in [
+            (Place::Running, "leases"),
+            (Place::Blocked, "blocked"),
+            (Place::Waiting, "waiting"),
+            (Place::Unknown, "unknown"),
+            (Place::Scheduled, "scheduled"),
+        ] {
+            if wanted(place) {
+                all.push(Source::new(shard, key.to_owned(), Order::Rank, Some(place)));
+            }
+        }
+        let counts = self.counts_in(shard).await?;
+        let fits = |name: &String, filter: &Option<String>| filter.as_ref().is_none_or(|wanted| wanted == name);
+        if wanted(Place::Ready) {
+            let ready = counts.keys().filter(|(_, _, place)| *place == Place::Ready).map(|(queue, _, _)| queue);
+            let queues: BTreeSet<&String> = ready.filter(|queue| fits(queue, &filter.queue)).collect();
+            // A tenant that is paused is in no ring.
+            let gates = self.gates_in(shard).await?;
+            let paused: Vec<&str> = gates.keys().filter_map(|field| field.strip_prefix("t ")).collect();
+            for (queue, priority) in queues.into_iter().flat_map(|queue| (0..4).map(move |priority| (queue, priority))) {
+                let rest = format!("{priority}:{queue}");
+                all.push(Source::new(shard, format!("ring:{rest}"), Order::Ring, Some(Place::Ready)));
+                let lists = paused.iter().filter(|tenant| self.shard_of(tenant) == shard);
+                let lists = lists.map(|tenant| format!("ready:{rest}|{tenant}"));
+                all.extend(lists.map(|key| Source::new(shard, key, Order::List, Some(Place::Ready))));
+            }
+        }
+        for wanted_place in [Place::Dead, Place::Cancelled, Place::Succeeded].into_iter().filter(|p| wanted(*p)) {
+            let ended = counts.keys().filter(|(_, _, place)| *place == wanted_place).map(|(_, kind, _)| kind);
+            let kinds: BTreeSet<&String> = ended.filter(|kind| fits(kind, &filter.kind)).collect();
+            let keys = kinds.into_iter().map(|kind| format!("finished:{wanted_place}:{kind}"));
+            all.extend(keys.map(|key| Source::new(shard, key, Order::ListFromEnd, Some(wanted_place))));
+        }
+        Ok(())
+    }
+
+    async fn slice(&self, source: &Source, from: &str, many: usize) -> Result<Slice, StoreError> {
+        if source.order == Order::Ring {
+            return self.ring_slice(source, from, many).await;
+        }
+        let position: i64 = from.parse().unwrap_or(0);
+        let last = position + many as i64 - 1;
+        let mut cmd = redis::Cmd::new();
+        let key = self.key(source.shard, &source.key);
+        match source.order {
+            Order::Lexical => {
+                let upper = if from.is_empty() { "+".to_owned() } else { format!("({from}") };
+                cmd.arg("ZRANGE").arg(key).arg(upper).arg("-").arg("BYLEX").arg("REV").arg("LIMIT").arg(0).arg(many)
+            }
+            Order::Rank => cmd.arg("ZRANGE").arg(key).arg(position).arg(last),
+            Order::List | Order::Ring => cmd.arg("LRANGE").arg(key).arg(position).arg(last),
+            Order::ListFromEnd => cmd.arg("LRANGE").arg(key).arg(-last - 1).arg(-position - 1),
+        };
+        let mut ids: Vec<String> = self.query("jobs", cmd).await?;
+        if source.order == Order::ListFromEnd {
+            ids.reverse();
+        }
+        let after = |n: usize, id: &String| match source.order {
+            Order::Lexical => id.clone(),
+            _ => (position + n as i64 + 1).to_string(),
+        };
+        let entries: Vec<_> = ids.iter().enumerate().map(|(n, id)| (id.clone(), after(n, id))).collect();
+        let rest = entries.last().filter(|_| entries.len() == many).map(|(_, after)| after.clone());
+        Ok(Slice { entries, rest })
+    }
+
+    /// The lists of the tenants of a ring, one after the other; `from` is the tenant's rank and the place in its list.
+    async fn ring_slice(&self, source: &Source, from: &str, many: usize) -> Result<Slice, StoreError> {
+        let (rank, position) = from.split_once('.').unwrap_or(("0", "0"));
+        let (rank, position): (usize, usize) = (rank.parse().unwrap_or(0), position.parse().unwrap_or(0));
+        let tenants = self.ring(source.shard, &source.key, rank, TENANTS).await?;
+        let mut pipe = redis::pipe();
+        for (n, tenant) in tenants.iter().enumerate() {
+            let first = if n == 0 { position } else { 0 };
+            pipe.cmd("LRANGE").arg(self.ready_list(source, tenant)).arg(first).arg(first + many - 1);
+        }
+        let lists: Vec<Vec<String>> = if tenants.is_empty() { Vec::new() } else { self.pipe("jobs", &pipe).await? };
+        let mut entries = Vec::new();
+        for (n, list) in lists.into_iter().enumerate() {
+            let first = if n == 0 { position } else { 0 };
+            for (nth, id) in list.into_iter().enumerate() {
+                entries.push((id, format!("{}.{}", rank + n, first + nth + 1)));
+            }
+            if entries.len() >= many {
+                let rest = entries.last().map(|(_, after)| after.clone());
+                return Ok(Slice { entries, rest });
+            }
+        }
+        let rest = (tenants.len() == TENANTS).then(|| format!("{}.0", rank + TENANTS));
+        Ok(Slice { entries, rest })
+    }
+
+    fn ready_list(&self, ring: &Source, tenant: &str) -> String {
+        self.key(ring.shard, &format!("ready:{}|{tenant}", ring.key.strip_prefix("ring:").unwrap_or_default()))
+    }
+
+    /// Tenants of a ring, in the order of their turns.
+    pub(super) async fn ring(&self, shard: u16, key: &str, from: usize, many: usize) -> Result<Vec<String>, StoreError> {
+        let mut cmd = redis::cmd("ZRANGE");
+        cmd.arg(self.key(shard, key)).arg(from).arg(from + many - 1);
+        self.query("jobs", cmd).await
+    }
+
+    pub(crate) async fn records(&self, shard: u16, ids: &[String]) -> Result<Vec<Option<JobRecord>>, StoreError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut cmd = redis::cmd("MGET");
+        for id in ids {
+            cmd.arg(self.key(shard, &format!("j:{id}")));
+        }
+        let held: Vec<Option<Bytes>> = self.query("records", cmd).await?;
+        Ok(ids.iter().zip(held).map(|(id, bytes)| JobRecord::parse(id.parse().ok()?, &bytes?).ok()).collect())
+    }
+
+    /// What the counters of a shard say: queue, kind, place → jobs. Those that are empty are in it as long as they are known.
+    pub(super) async fn counts_in(&self, shard: u16) -> Result<BTreeMap<(String, String, Place), i64>, StoreError> {
+        let mut counts = BTreeMap::new();
+        for (field, n) in self.counters(shard).await? {
+            let parts = field.split_once('|').and_then(|(queue, rest)| Some((queue, rest.rsplit_once('|')?)));
+            if let Some((queue, (kind, place))) = parts
+                && let Ok(place) = place.parse()
+            {
+                counts.insert((queue.to_owned(), kind.to_owned(), place), n);
+            }
+        }
+        Ok(counts)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// A sorted set by its members, from the greatest down.
+    Lexical,
+    /// A sorted set by its scores.
+    Rank,
+    /// A list from its head.
+    List,
+    /// A list from its end: the newest first.
+    ListFromEnd,
+    /// The lists of the tenants of a ring.
+    Ring,
+}
+
+/// One list of a listing.
+struct Source {
+    shard: u16,
+    key: String,
+    order: Order,
+    place: Option<Place>,
+}
+
+/// A piece of a source: ids, each with the place behind it; and where the source goes on.
+struct Slice {
+    entries: Vec<(String, String)>,
+    rest: Option<String>,
+}
+
+impl Source {
+    const fn new(shard: u16, key: String, order: Order, place: Option<Place>) -> Self {
+        Self { shard, key, order, place }
+    }
+
+    fn cursor(&self, at: usize, from: &str) -> Cursor {
+        format!("{at}.{}.{}~{from}", self.shard, self.key)
+    }
+}
+
+/// Where a cursor goes on: at its source, wherever that stands by now.
+fn find_cursor(cursor: &str, sources: &[Source]) -> (usize, String) {
+    let read = || {
+        let (source, from) = cursor.rsplit_once('~')?;
+        let (at, rest) = source.split_once('.')?;
+        let (shard, key) = rest.split_once('.')?;
+        Some((at.parse::<usize>().ok()?, shard.parse::<u16>().ok()?, key, from))
+    };
+    let Some((at, shard, key, from)) = read() else { return (0, String::new()) };
+    let same = |source: &&Source| source.shard == shard && source.key == key;
+    match sources.get(at).filter(same) {
+        Some(_) => (at, from.to_owned()),
+        None => sources.iter().position(|s| same(&s)).map_or_else(|| (at, String::new()), |at| (at, from.to_owned())),
+    }
+}
