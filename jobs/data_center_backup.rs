@@ -35,6 +35,7 @@ impl Kind for DataCenterBackup {
     const QUEUE: &'static str = "copies";
     const RETRY: Retry = Retry::exponential(Duration::from_secs(5)).attempts(3);
     const RULE: &'static str = "BACKUP-01";
+    const STEPS: &'static [&'static str] = &["estimate", "copy", "publish"];
 
     fn data_center(&self) -> &str {
         &self.data_center

@@ -68,6 +68,8 @@ impl Kind for DataCenterRestore {
     const DESTRUCTIVE: bool = true;
     const RETRY: Retry = Retry::exponential(Duration::from_secs(5)).attempts(3);
     const RULE: &'static str = "RESTORE-01";
+    const STEPS: &'static [&'static str] =
+        &["copy_source", "look", "safety_copy", "publish_safety_copy", OVERWRITE, "notify"];
 
     fn data_center(&self) -> &str {
         &self.data_center
@@ -136,7 +138,7 @@ async fn is_over(ctx: &Ctx, error: &JobError) -> bool {
     match error.recovery {
         Recovery::Retry | Recovery::RetryAfter(_) => ctx.is_last_attempt(),
         Recovery::Give => true,
-        Recovery::Doubt | Recovery::Lost => false,
+        Recovery::Doubt | Recovery::Lost | Recovery::Suspend | Recovery::Park => false,
         // The token is also that of a worker that stops, and then another one goes on.
         Recovery::Cancelled => {
             let view = ctx.services().store().job(ctx.id()).await;
@@ -195,7 +197,7 @@ impl DataCenterRestore {
         target: &dyn Database,
         source: &SourceFile,
     ) -> Result<Verdict, JobError> {
-        let safety = match ctx.rules().restore.safety_backup && self.is_there(ctx, target).await? {
+        let safety = match self.wants_safety(ctx, target).await? {
             true => Some(self.keep_old(ctx, target).await?),
             false => None,
         };
@@ -210,8 +212,11 @@ impl DataCenterRestore {
         Ok(Verdict::Done(result))
     }
 
-    async fn is_there(&self, ctx: &Ctx, target: &dyn Database) -> Result<bool, JobError> {
-        ctx.step("look", Effect::ReadOnly, || async { target.exists().await.map_err(failure) }).await
+    /// Decided once for a job, so that an attempt after a change of the rules goes the same way.
+    async fn wants_safety(&self, ctx: &Ctx, target: &dyn Database) -> Result<bool, JobError> {
+        let look =
+            || async { Ok(ctx.rules().restore.safety_backup && target.exists().await.map_err(failure)?) };
+        ctx.step("look", Effect::ReadOnly, look).await
     }
 
     /// RESTORE-08: a copy of what is about to be overwritten.

@@ -38,6 +38,7 @@ impl Kind for NotificationSend {
     const QUEUE: &'static str = "notices";
     const RETRY: Retry = Retry::exponential(Duration::from_secs(10)).attempts(10);
     const RULE: &'static str = "NOTIFY-20";
+    const STEPS: &'static [&'static str] = &["send"];
     const INTERNAL: bool = true;
     const TELLS_FAILURE: bool = false;
 

@@ -41,6 +41,7 @@ impl Kind for SqlUpdate {
     const DESTRUCTIVE: bool = true;
     const RETRY: Retry = Retry::exponential(Duration::from_secs(5)).attempts(3);
     const RULE: &'static str = "SQL-01";
+    const STEPS: &'static [&'static str] = &["backup", "publish_backup", EXECUTE, "notify"];
     const QUOTA_RULE: &'static str = "SQL-03";
     const EDITABLE: bool = true;
 

@@ -33,6 +33,7 @@ impl Kind for VerificationCode {
     const QUEUE: &'static str = "codes";
     const RETRY: Retry = Retry::exponential(Duration::from_secs(1)).attempts(3);
     const RULE: &'static str = "VERIFY-01";
+    const STEPS: &'static [&'static str] = &["send"];
     const TELLS_FAILURE: bool = false;
 
     fn data_center(&self) -> &str {

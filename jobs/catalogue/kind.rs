@@ -33,6 +33,10 @@ pub trait Kind: Serialize + DeserializeOwned + JsonSchema + Send + Sync + Sized 
     const RULE: &'static str;
     /// The rule that a spent quota is refused by.
     const QUOTA_RULE: &'static str = "QUOTA-01";
+    /// The names of its steps, waits, spawns and critical sections, for a test of their names at the worker's start; one that
+    /// ends in `*` stands for all that begin so. Which of them a job comes by, and in which order, follows from its arguments
+    /// and from what its steps gave, never from rules or settings that may change while it is in flight.
+    const STEPS: &'static [&'static str];
     /// Whether a planned job may be edited.
     const EDITABLE: bool = false;
     /// It has effects that cannot be repeated: after a jump of the clock it waits for a person (3.8).
@@ -94,6 +98,7 @@ pub(crate) trait AnyKind: Send + Sync {
     fn internal(&self) -> bool;
     fn destructive(&self) -> bool;
     fn tells_failure(&self) -> bool;
+    fn steps(&self) -> &'static [&'static str];
     fn card(&self) -> KindCard;
 
     /// The arguments as they are stored, and what the rules said.
@@ -142,6 +147,10 @@ impl<K: Kind> AnyKind for Registered<K> {
 
     fn tells_failure(&self) -> bool {
         K::TELLS_FAILURE
+    }
+
+    fn steps(&self) -> &'static [&'static str] {
+        K::STEPS
     }
 
     fn card(&self) -> KindCard {

@@ -102,6 +102,13 @@ impl Catalogue {
         self.queues.iter().map(|queue| (*queue).to_owned()).collect()
     }
 
+    /// The steps that each kind declares.
+    #[must_use]
+    pub fn steps(&self) -> Vec<(String, Vec<String>)> {
+        let names = |kind: &dyn AnyKind| kind.steps().iter().map(|step| (*step).to_owned()).collect();
+        self.kinds.values().map(|kind| (kind.name().to_owned(), names(&**kind))).collect()
+    }
+
     /// Whether a kind belongs to the program itself and is never asked for (such as the sending of a notice).
     #[must_use]
     pub fn is_internal(&self, kind: &str) -> bool {

@@ -20,7 +20,12 @@ impl Runner for Catalogue {
         self.names()
     }
 
+    fn steps(&self) -> Vec<(String, Vec<String>)> {
+        self.steps()
+    }
+
     async fn run(&self, ctx: &leasehold_engine::Ctx) -> Result<Verdict, JobError> {
+        // The engine hands out jobs of known kinds only: this one was claimed by a caller that named none.
         let Some(kind) = self.get(ctx.kind()) else {
             let reason = format!("this version does not know the kind `{}`", ctx.kind());
             return Ok(Verdict::Snooze { until: ctx.now().await? + UNKNOWN_KIND_WAIT_MS, reason });
@@ -44,7 +49,7 @@ fn is_final(ctx: &Ctx, error: &JobError) -> bool {
     let gives_up = match error.recovery {
         Recovery::Give => true,
         Recovery::Retry | Recovery::RetryAfter(_) => ctx.is_last_attempt(),
-        Recovery::Doubt | Recovery::Cancelled | Recovery::Lost => false,
+        Recovery::Doubt | Recovery::Cancelled | Recovery::Lost | Recovery::Suspend | Recovery::Park => false,
     };
     gives_up && !ctx.cancelled().is_cancelled()
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use leasehold_engine::StoreError;
+use leasehold_engine::{StartError, StoreError};
 
 /// Why the program did not start.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +76,9 @@ pub enum BootError {
         /// Why.
         source: StoreError,
     },
+    /// A kind is not made as the engine wants it.
+    #[error(transparent)]
+    Kinds(StartError),
     /// Something else.
     #[error("{0}")]
     Other(String),
@@ -95,6 +98,7 @@ impl BootError {
             Self::AddressInUse { .. } => "address_in_use",
             Self::Listen { .. } => "cannot_listen",
             Self::Store { source, .. } => source.code(),
+            Self::Kinds(error) => error.code(),
             Self::Other(_) => "boot_failed",
         }
     }

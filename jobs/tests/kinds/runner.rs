@@ -41,9 +41,8 @@ async fn a_job_of_a_kind_that_this_version_does_not_know_waits_for_one_that_does
     let mut estate = Estate::new().await;
     let id = estate.lab.enqueue(job(&estate, "data_center_rename", "{}", META)).await;
     estate.start_worker().await;
-    let view = estate.until(&id, |view| view.record.place == Place::Scheduled).await;
+    let view = estate.until(&id, |view| view.record.place == Place::Blocked).await;
     assert_eq!(view.record.attempt, 0, "it costs no attempt");
-    assert!(view.record.run_at > estate.lab.store.now().await.unwrap() + 50_000);
     estate.finish().await;
 }
 
