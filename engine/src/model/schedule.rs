@@ -121,6 +121,8 @@ pub struct MissedSlot {
     pub at: UnixMs,
     /// Why.
     pub why: String,
+    /// When a missed slot was last told of among the alerts, ms.
+    pub told_at: UnixMs,
 }
 
 impl Schedule {

@@ -233,8 +233,8 @@ impl Store {
         Ok(Slot::Overtaken)
     }
 
-    /// Decides that slots do not fire: they are counted as missed, and `alert` (a JSON document) is told; `None` when a
-    /// later decision will tell of them.
+    /// Decides that slots do not fire: they are counted as missed, and `alert` (a JSON document) is told. `None` when a
+    /// later decision will tell of them, too; empty when nobody has to be told.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be reached; ask again.
@@ -244,10 +244,10 @@ impl Store {
         table: &Timetable,
         before: UnixMs,
         dropped: Dropped,
-        (why, alert): (&str, Option<&str>),
+        (why, alert): (&str, Option<String>),
     ) -> Result<Slot, StoreError> {
         let mut cmd = self.decide(&self.scripts.schedule_skip, schedule, before, dropped.last, table)?;
-        cmd.arg(dropped.slots).arg(why).arg(alert.unwrap_or_default());
+        cmd.arg(dropped.slots).arg(why).arg(alert.unwrap_or_else(|| "later".to_owned()));
         let reply: Vec<Value> = self.query("schedule_skip", cmd).await?;
         match word(&reply, 0).as_str() {
             "skipped" => Ok(Slot::Skipped),
@@ -346,6 +346,11 @@ fn read(member: &str, fields: &HashMap<String, Bytes>) -> Result<Schedule, Store
             lateness_sum_ms: count("lateness_sum"),
         },
         last_fired: fired.map(|job| FiredSlot { slot: count("fired_slot"), at: count("fired_at"), job }),
-        last_missed: missed.map(|at| MissedSlot { slot: count("missed_slot"), at, why: text("missed_why").to_owned() }),
+        last_missed: missed.map(|at| MissedSlot {
+            slot: count("missed_slot"),
+            at,
+            why: text("missed_why").to_owned(),
+            told_at: count("told_at"),
+        }),
     })
 }

@@ -1,5 +1,7 @@
 //! Upkeep: promote, rescue, prune, measure; one loop a verb, each a tick that tests call. Any number of processes may run it.
 
+mod cascade;
+mod clock;
 mod fire;
 mod measure;
 mod prune;
@@ -7,9 +9,11 @@ pub mod windows;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use tokio::task::JoinHandle;
+use tokio::{sync::Mutex, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
+pub use cascade::cascade;
+pub use clock::{prune_by, rescue_by};
 pub use fire::{SlotJobs, SlotRefusal, fire};
 pub use measure::measure;
 pub use prune::{Archive, ArchiveError, prune};
@@ -17,8 +21,8 @@ pub use windows::windows;
 
 pub use crate::store::Retention;
 use crate::{
-    model::Place,
-    store::{Store, StoreError},
+    model::{JobId, Place},
+    store::{ClockWatch, Store, StoreError},
 };
 
 /// Upkeep's settings.
@@ -26,10 +30,14 @@ use crate::{
 pub struct UpkeepOptions {
     /// Name of this process, by which it takes turns with others.
     pub name: String,
-    /// How often due jobs are promoted (workers do it too), ms.
+    /// How often due jobs are promoted (workers do it too), and children of jobs that did not succeed cancelled, ms.
     pub promote_ms: u64,
     /// How often leases that ran out are looked for, ms.
     pub rescue_ms: u64,
+    /// How long workers' leases last, ms: so long nothing is rescued after the clock jumped.
+    pub lease_ms: u64,
+    /// By how much the store's clock may differ from a steady one between two looks, ms; more is a jump.
+    pub max_jump_ms: u64,
     /// How often finished jobs are pruned, ms.
     pub prune_ms: u64,
     /// Kept: succeeded.
@@ -72,6 +80,8 @@ impl Default for UpkeepOptions {
             name: format!("upkeep-{:08x}", rand::random::<u32>()),
             promote_ms: 500,
             rescue_ms: 1000,
+            lease_ms: 15_000,
+            max_jump_ms: 60_000,
             prune_ms: 10_000,
             succeeded: days(7),
             cancelled: days(30),
@@ -108,12 +118,16 @@ pub async fn rescue(store: &Store) -> Result<usize, StoreError> {
     let mut moved = 0;
     for shard in 0..store.shards() {
         let ids = store.rescue(shard, LIMIT).await?;
-        for id in &ids {
-            tracing::warn!(job = %id, "rescued: its lease ran out");
-        }
+        say_rescued(&ids);
         moved += ids.len();
     }
     Ok(moved)
+}
+
+fn say_rescued(ids: &[JobId]) {
+    for id in ids {
+        tracing::warn!(job = %id, "rescued: its lease ran out");
+    }
 }
 
 /// The running loops. `stop` is complete on return and may be called twice.
@@ -129,7 +143,8 @@ impl Upkeep {
         let stop = CancellationToken::new();
         let options = Arc::new(options);
         let (s1, s2, s3, s4) = (store.clone(), store.clone(), store.clone(), store.clone());
-        let s5 = store.clone();
+        let (s5, s6) = (store.clone(), store.clone());
+        let clock = Arc::new(Mutex::new(ClockWatch::new(options.max_jump_ms, options.lease_ms)));
         let keep = options.clone();
         let loops = vec![
             tokio::spawn(drive("promote", options.promote_ms, stop.clone(), move || {
@@ -137,12 +152,16 @@ impl Upkeep {
                 async move { promote(&s).await }
             })),
             tokio::spawn(drive("rescue", options.rescue_ms, stop.clone(), move || {
-                let s = s2.clone();
-                async move { rescue(&s).await }
+                let (s, clock) = (s2.clone(), clock.clone());
+                async move { rescue_by(&s, &mut *clock.lock().await).await }
+            })),
+            tokio::spawn(drive("cascade", options.promote_ms, stop.clone(), move || {
+                let s = s6.clone();
+                async move { cascade(&s).await }
             })),
             tokio::spawn(drive("prune", options.prune_ms, stop.clone(), move || {
                 let (s, o) = (s3.clone(), keep.clone());
-                async move { prune(&s, &o).await }
+                async move { prune_by(&s, &o).await }
             })),
             tokio::spawn(drive("measure", options.measure_ms, stop.clone(), move || {
                 let s = s4.clone();

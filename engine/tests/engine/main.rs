@@ -1,7 +1,11 @@
 //! The engine on a real Redis: verbs with the time passed in, workers with the clock running, and an audit after each test.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
+mod approvals;
+mod changed_code;
+mod children;
 mod control;
+mod critical;
 mod enqueue;
 mod fairness;
 mod fences;
@@ -12,13 +16,18 @@ mod keeping;
 mod listing;
 mod limits;
 mod locks;
+mod memory;
 mod lost_replies;
 mod outbox;
 mod places;
 mod resources;
+mod schedules;
+mod schedules_killed;
 mod steps;
+mod undo;
 mod upkeep;
 mod workers;
+mod workflows;
 
 use leasehold_engine::store::{Claim, Claimed, Outcome, Settled, Settlement};
 use leasehold_engine::{JobId, Place, testing::Lab};
