@@ -3,7 +3,9 @@
 //! Invariants: a route without a [`auth::Caller`] is public by intent (probes and pages); another tenant's thing does
 //! not exist for a caller (AC-199); whatever is not 2xx is problem+json with a stable code.
 
+mod archived;
 pub mod auth;
+mod alerts;
 mod changes;
 mod deliveries;
 mod docs;
@@ -11,6 +13,7 @@ mod edge;
 mod enqueue;
 mod explain;
 mod extract;
+mod gates;
 mod health;
 mod idempotency;
 mod job_view;
@@ -23,6 +26,9 @@ pub mod problem;
 mod queues;
 pub mod routes;
 pub mod serve;
+mod schedule_metrics;
+mod schedule_view;
+mod schedules;
 mod sse;
 pub mod state;
 mod tenants;

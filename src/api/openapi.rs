@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use utoipa::OpenApi;
 
 use super::{
-    changes, deliveries, docs, enqueue, explain, health, jobs, keys, kinds, metrics, problem, queues, sse, tenants,
+    alerts, changes, deliveries, docs, enqueue, explain, gates, health, jobs, keys, kinds, metrics, problem, queues, schedules, sse, tenants,
     webhooks,
 };
 
@@ -19,6 +19,11 @@ use super::{
     paths(
         enqueue::enqueue, jobs::list, jobs::show, jobs::log, changes::edit, changes::cancel, changes::revive, changes::resolve,
         sse::events, explain::explain, kinds::list, queues::list, queues::pause, queues::resume,
+        gates::list_gates, gates::stops::pause_kind, gates::stops::resume_kind, gates::stops::pause_tenant, gates::stops::resume_tenant,
+        gates::stops::kill, gates::stops::unkill, gates::limits::put_limit, gates::limits::remove_limit,
+        gates::freezes::show_freeze, gates::freezes::put_freeze, gates::freezes::remove_freeze,
+        gates::windows::list_windows, gates::windows::show_window, gates::windows::put_window, gates::windows::remove_window,
+        schedules::list, schedules::show, schedules::write, schedules::remove, schedules::preview, alerts::list,
         tenants::list, tenants::show, tenants::write, tenants::quotas, tenants::backups,
         webhooks::list, webhooks::create, webhooks::show, webhooks::switch, webhooks::remove, webhooks::rotate,
         deliveries::list, deliveries::replay, keys::list, keys::create, keys::revoke,
@@ -29,6 +34,8 @@ use super::{
         (name = "jobs", description = "Operations that are asked for, followed and changed."),
         (name = "kinds", description = "What may be asked for."),
         (name = "queues", description = "Where jobs wait."),
+        (name = "gates", description = "What stands before jobs: pauses, kill switch, limits, freezes, windows."),
+        (name = "schedules", description = "What runs again and again."),
         (name = "tenants", description = "Who leases what."),
         (name = "webhooks", description = "Who is told of changes."),
         (name = "keys", description = "Who may ask."),

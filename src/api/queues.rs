@@ -2,7 +2,7 @@
 //!
 //! A queue is shared by all tenants, so that only a key for all tenants sees or stops it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use axum::{
     Json,
@@ -10,21 +10,16 @@ use axum::{
 };
 use leasehold_engine::{
     Place, UnixMs,
+    model::gate::{Gate, Gates, Note, Scope},
     store::{OldestWaiting, PlaceCount, WorkerSeen},
 };
 use leasehold_jobs::policy::{Permission, tenant::check_id};
 use serde::Serialize;
-use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{
-    auth::Caller,
-    changes::{Reason, note},
-    explain::WorkerDocument,
-    extract::MaybeDocument,
-    problem::Problem,
-    state::ApiState,
-    times::rfc3339,
+    auth::Caller, changes::Reason, explain::WorkerDocument, extract::MaybeDocument, gates, problem::Problem,
+    state::ApiState, times::rfc3339,
 };
 
 /// All queues.
@@ -38,7 +33,7 @@ pub(super) struct QueueList {
 #[derive(Serialize, ToSchema)]
 pub(super) struct QueueView {
     name: String,
-    /// Whether nothing is claimed from it, also because all queues are paused.
+    /// Whether nothing is claimed from it, also because all queues are paused or a kill switch is on for everything.
     paused: bool,
     /// Why, if somebody said so.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,6 +63,8 @@ pub(super) struct QueueCount {
 pub(super) struct WorkerView {
     name: String,
     queues: Vec<String>,
+    /// The kinds that it knows.
+    kinds: Vec<String>,
     slots: u64,
     running: u64,
     alive_until: String,
@@ -86,7 +83,7 @@ pub(super) async fn list(State(state): State<ApiState>, caller: Caller) -> Resul
 struct Look {
     names: BTreeSet<String>,
     now: UnixMs,
-    paused: BTreeMap<String, String>,
+    gates: Gates,
     counts: Vec<PlaceCount>,
     oldest: Vec<OldestWaiting>,
     workers: Vec<WorkerView>,
@@ -95,24 +92,35 @@ struct Look {
 impl Look {
     async fn at(state: &ApiState) -> Result<Self, Problem> {
         let store = state.store();
-        let (paused, counts) = (store.paused().await?, store.counts().await?);
+        let (gates, counts) = (store.standing().await?, store.counts().await?);
         let mut names: BTreeSet<String> = state.catalogue().queues().into_iter().collect();
         names.extend(counts.iter().map(|count| count.queue.clone()));
-        names.extend(paused.keys().filter(|name| *name != "*").cloned());
+        names.extend(gates.pauses().filter(|(scope, _)| scope.word() == "queue").map(|(s, _)| s.name().to_owned()));
         let oldest = store.oldest_waiting().await?;
         let workers = store.workers().await?.iter().map(worker).collect();
-        Ok(Self { names, now: store.now().await?, paused, counts, oldest, workers })
+        Ok(Self { names, now: store.now().await?, gates, counts, oldest, workers })
+    }
+
+    /// What stops it: its own pause first, since that one has the nearer reason.
+    fn stop(&self, name: &str) -> Option<&Note> {
+        let found = |scope: Scope| {
+            self.gates.all.iter().find_map(|gate| match gate {
+                Gate::Pause(on, note) | Gate::KillSwitch(on, note) if *on == scope => Some(note),
+                _ => None,
+            })
+        };
+        found(Scope::Queue(name.to_owned())).or_else(|| found(Scope::All))
     }
 
     fn queue(&self, name: &str) -> QueueView {
-        let why = self.paused.get(name).or_else(|| self.paused.get("*"));
+        let why = self.stop(name);
         let counts = self.counts.iter().filter(|count| count.queue == name && count.jobs > 0);
         let jobs: Vec<_> = counts.map(|c| QueueCount { kind: c.kind.clone(), place: c.place, jobs: c.jobs }).collect();
         let oldest = self.oldest.iter().find(|oldest| oldest.queue == name);
         QueueView {
             name: name.to_owned(),
             paused: why.is_some(),
-            reason: why.and_then(|why| pause_reason(why)),
+            reason: why.map(|note| note.why.clone()).filter(|why| !why.is_empty()),
             depth: jobs.iter().filter(|count| count.place == Place::Ready).map(|count| count.jobs).sum(),
             oldest_waiting_ms: oldest.map(|oldest| (self.now - oldest.since).max(0)),
             workers: self.workers.iter().filter(|worker| worker.queues.iter().any(|queue| queue == name)).count(),
@@ -126,19 +134,11 @@ fn worker(seen: &WorkerSeen) -> WorkerView {
     WorkerView {
         name: seen.name.clone(),
         queues: said.queues,
+        kinds: said.kinds,
         slots: said.slots,
         running: said.running,
         alive_until: rfc3339(seen.alive_until),
     }
-}
-
-/// The reason in what [`pause`] kept.
-pub(super) fn pause_reason(kept: &str) -> Option<String> {
-    let text = match serde_json::from_str::<Value>(kept) {
-        Ok(kept) => kept.get("reason")?.as_str()?.to_owned(),
-        Err(_) => kept.to_owned(),
-    };
-    (!text.is_empty()).then_some(text)
 }
 
 /// Stops claims from a queue; `*` is every queue. What runs goes on.
@@ -152,9 +152,9 @@ pub(super) async fn pause(
 ) -> Result<Json<QueueList>, Problem> {
     caller.check_everywhere(Permission::PauseQueues)?;
     check_name(&state, &name).await?;
-    let note = note(&caller, why.reason, why.actor.as_ref())?;
-    state.store().pause(&name, &note).await?;
-    tracing::info!(queue = name, by = caller.key.id, "the queue is paused");
+    let note = gates::note(&state, &caller, why.reason, why.actor.as_ref()).await?;
+    gates::done(state.store().pause(&scope(&name), &note).await?)?;
+    tracing::info!(queue = name, by = note.by, reason = note.why, "the queue is paused");
     list(State(state), caller).await
 }
 
@@ -165,17 +165,26 @@ pub(super) async fn resume(
     State(state): State<ApiState>,
     caller: Caller,
     Path(name): Path<String>,
-    MaybeDocument(_): MaybeDocument<Reason>,
+    MaybeDocument(why): MaybeDocument<Reason>,
 ) -> Result<Json<QueueList>, Problem> {
     caller.check_everywhere(Permission::PauseQueues)?;
     check_name(&state, &name).await?;
-    state.store().resume(&name).await?;
-    tracing::info!(queue = name, by = caller.key.id, "the queue is resumed");
+    let note = gates::note(&state, &caller, why.reason, why.actor.as_ref()).await?;
+    gates::done(state.store().resume(&scope(&name)).await?)?;
+    tracing::info!(queue = name, by = note.by, reason = note.why, "the queue is resumed");
     list(State(state), caller).await
 }
 
-/// A queue that nobody knows is a slip; pausing it would do nothing and look as if it did.
+fn scope(name: &str) -> Scope {
+    if name == "*" { Scope::All } else { Scope::Queue(name.to_owned()) }
+}
+
 async fn check_name(state: &ApiState, name: &str) -> Result<(), Problem> {
-    let known = name == "*" || (check_id("name", name).is_ok() && Look::at(state).await?.names.contains(name));
+    if name == "*" { Ok(()) } else { check_one(state, name).await }
+}
+
+/// A queue that nobody knows is a slip; a gate before it would do nothing and look as if it did.
+pub(super) async fn check_one(state: &ApiState, name: &str) -> Result<(), Problem> {
+    let known = check_id("name", name).is_ok() && Look::at(state).await?.names.contains(name);
     if known { Ok(()) } else { Err(Problem::not_found("queue", name)) }
 }

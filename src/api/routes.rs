@@ -3,11 +3,11 @@
 use axum::{
     Router,
     middleware::from_fn_with_state,
-    routing::{MethodRouter, delete, get, post},
+    routing::{MethodRouter, delete, get, post, put},
 };
 
 use super::{
-    changes, deliveries, docs, edge, enqueue, explain, health, jobs, keys, kinds, metrics, queues, sse,
+    alerts, changes, deliveries, docs, edge, enqueue, explain, gates, health, jobs, keys, kinds, metrics, queues, schedules, sse,
     state::ApiState, tenants, webhooks,
 };
 
@@ -27,6 +27,20 @@ fn table() -> Vec<(&'static str, MethodRouter<ApiState>)> {
         ("/v1/queues",                   get(queues::list)),
         ("/v1/queues/{name}/pause",      post(queues::pause)),
         ("/v1/queues/{name}/resume",     post(queues::resume)),
+        ("/v1/gates",                    get(gates::list_gates)),
+        ("/v1/kinds/{kind}/pause",       post(gates::stops::pause_kind)),
+        ("/v1/kinds/{kind}/resume",      post(gates::stops::resume_kind)),
+        ("/v1/tenants/{id}/pause",       post(gates::stops::pause_tenant)),
+        ("/v1/tenants/{id}/resume",      post(gates::stops::resume_tenant)),
+        ("/v1/kill-switch",              post(gates::stops::kill).delete(gates::stops::unkill)),
+        ("/v1/limits/{of}/{name}",       put(gates::limits::put_limit).delete(gates::limits::remove_limit)),
+        ("/v1/freezes/{id}",             get(gates::freezes::show_freeze).put(gates::freezes::put_freeze).delete(gates::freezes::remove_freeze)),
+        ("/v1/windows",                  get(gates::windows::list_windows)),
+        ("/v1/windows/{name}",           get(gates::windows::show_window).put(gates::windows::put_window).delete(gates::windows::remove_window)),
+        ("/v1/schedules",                get(schedules::list)),
+        ("/v1/schedules/{name}",         get(schedules::show).put(schedules::write).delete(schedules::remove)),
+        ("/v1/schedules/{name}/preview", get(schedules::preview)),
+        ("/v1/alerts",                   get(alerts::list)),
         ("/v1/tenants",                  get(tenants::list)),
         ("/v1/tenants/{id}",             get(tenants::show).put(tenants::write)),
         ("/v1/tenants/{id}/quotas",      get(tenants::quotas)),

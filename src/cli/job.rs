@@ -215,15 +215,16 @@ fn describe(job: &Value) -> String {
 
 fn explanation(answer: &Value) -> String {
     let mut lines = vec![format!("{} is {}", text(answer, "job"), text(answer, "place"))];
-    for reason in answer.get("reasons").and_then(Value::as_array).into_iter().flatten() {
-        let mut line = format!("  {} ({})", text(reason, "text"), text(reason, "code"));
-        for (word, name) in [("until", "until"), ("job", "job"), ("about", "about")] {
-            let value = text(reason, name);
-            if !value.is_empty() {
-                line.push_str(&format!(", {word} {value}"));
-            }
-        }
-        lines.push(line);
+    for (nth, reason) in answer.get("reasons").and_then(Value::as_array).into_iter().flatten().enumerate() {
+        lines.push(format!("{:>3}. {} ({})", nth + 1, text(reason, "text"), text(reason, "code")));
+        let more = [("about", "about"), ("until", "until"), ("jobs", "jobs"), ("by", "who")];
+        let more: Vec<String> = more
+            .iter()
+            .map(|(word, name)| (word, text(reason, name)))
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(word, value)| format!("{word} {value}"))
+            .collect();
+        lines.extend((!more.is_empty()).then(|| format!("     {}", more.join("; "))));
     }
     lines.join("\n")
 }

@@ -9,6 +9,8 @@ mod config;
 mod doctor;
 mod enqueue;
 mod failure;
+mod freeze;
+mod gate;
 mod job;
 mod jobs;
 mod key;
@@ -97,7 +99,24 @@ enum Command {
     /// List, pause and resume queues
     #[command(subcommand)]
     Queue(queue::Queue),
-    /// List, show and write tenants
+    /// List, pause and resume kinds
+    #[command(subcommand)]
+    Kind(gate::Kind),
+    /// List all that stands before jobs: pauses, kill switches, limits, freezes
+    Gates(gate::Gates),
+    /// The emergency stop: start nothing more, or nothing of a kind
+    #[command(subcommand)]
+    KillSwitch(gate::KillSwitch),
+    /// List, set and remove limits: jobs at a time, starts in a period
+    #[command(subcommand)]
+    Limit(gate::Limit),
+    /// List, set and remove freezes: nothing starts from a time until another
+    #[command(subcommand)]
+    Freeze(freeze::Freeze),
+    /// List, set and remove windows: when jobs may start, or may not, again and again
+    #[command(subcommand)]
+    Window(freeze::Window),
+    /// List, show, write, pause and resume tenants
     #[command(subcommand)]
     Tenant(tenant::Tenant),
     /// Create, list and revoke API keys
@@ -154,6 +173,12 @@ fn dispatch(global: &Global, out: &Out, command: Command) -> Result<(), Failure>
         Command::Job(args) => on_one_core(args.run(global, out)),
         Command::Jobs(args) => on_one_core(args.run(global, out)),
         Command::Queue(args) => on_one_core(args.run(global, out)),
+        Command::Kind(args) => on_one_core(args.run(global, out)),
+        Command::Gates(args) => on_one_core(args.run(global, out)),
+        Command::KillSwitch(args) => on_one_core(args.run(global, out)),
+        Command::Limit(args) => on_one_core(args.run(global, out)),
+        Command::Freeze(args) => on_one_core(args.run(global, out)),
+        Command::Window(args) => on_one_core(args.run(global, out)),
         Command::Tenant(args) => on_one_core(args.run(global, out)),
         Command::Key(args) => on_one_core(args.run(global, out)),
         Command::Webhook(args) => on_one_core(args.run(global, out)),

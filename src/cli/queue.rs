@@ -1,9 +1,10 @@
 //! `queue …`: lists, pauses and resumes queues.
 
 use clap::Subcommand;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::client::{Client, path};
+use super::gate::Why;
 use super::out::text;
 use super::{Failure, Global, Out, Table};
 
@@ -14,13 +15,17 @@ pub(crate) enum Queue {
     List,
     /// Stop claiming from a queue; what runs goes on
     Pause {
-        /// The queue
+        /// The queue; * is every queue
         name: String,
+        #[command(flatten)]
+        why: Why,
     },
     /// Claim from a queue again
     Resume {
-        /// The queue
+        /// The queue; * undoes a pause of every queue
         name: String,
+        #[command(flatten)]
+        why: Why,
     },
 }
 
@@ -29,12 +34,12 @@ impl Queue {
         let client = Client::new(global)?;
         match self {
             Self::List => out.show(&client.get("/v1/queues").await?, table),
-            Self::Pause { name } => {
-                let answer = client.post(&path(&["v1", "queues", &name, "pause"]), &json!({})).await?;
+            Self::Pause { name, why } => {
+                let answer = client.post(&path(&["v1", "queues", &name, "pause"]), &why.body()).await?;
                 out.show(&answer, |_| format!("{name} is paused"));
             }
-            Self::Resume { name } => {
-                let answer = client.post(&path(&["v1", "queues", &name, "resume"]), &json!({})).await?;
+            Self::Resume { name, why } => {
+                let answer = client.post(&path(&["v1", "queues", &name, "resume"]), &why.body()).await?;
                 out.show(&answer, |_| format!("{name} runs"));
             }
         }

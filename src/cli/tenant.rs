@@ -1,4 +1,4 @@
-//! `tenant …`: lists, shows and writes tenants.
+//! `tenant …`: lists, shows, writes, pauses and resumes tenants.
 
 use std::path::PathBuf;
 
@@ -8,10 +8,11 @@ use serde_json::Value;
 
 use super::client::{Client, path};
 use super::enqueue::read_json_file;
+use super::gate::{Why, still};
 use super::out::text;
 use super::{Failure, Global, Out, Table};
 
-/// List, show and write tenants.
+/// List, show, write, pause and resume tenants.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Tenant {
     /// List tenants
@@ -29,6 +30,20 @@ pub(crate) enum Tenant {
         #[arg(long, value_name = "FILE", default_value = "-")]
         file: PathBuf,
     },
+    /// Stop starting a tenant's jobs; what runs goes on
+    Pause {
+        /// The tenant
+        id: String,
+        #[command(flatten)]
+        why: Why,
+    },
+    /// Start a tenant's jobs again
+    Resume {
+        /// The tenant
+        id: String,
+        #[command(flatten)]
+        why: Why,
+    },
 }
 
 impl Tenant {
@@ -41,6 +56,14 @@ impl Tenant {
                 let document = read_json_file("--file", &file)?;
                 let answer = client.call(Method::PUT, &path(&["v1", "tenants", &id]), Some(&document), &[]).await?;
                 out.show(&answer, |_| format!("tenant {id} is written"));
+            }
+            Self::Pause { id, why } => {
+                let answer = client.post(&path(&["v1", "tenants", &id, "pause"]), &why.body()).await?;
+                out.show(&answer, |_| format!("tenant {id} is paused"));
+            }
+            Self::Resume { id, why } => {
+                let answer = client.post(&path(&["v1", "tenants", &id, "resume"]), &why.body()).await?;
+                out.show(&answer, |answer| still(answer, "tenant", &id));
             }
         }
         Ok(())

@@ -114,7 +114,7 @@ async fn an_unknown_job_is_explained_and_resolved_by_a_person() {
 async fn lose_inside_a_once_step(stand: &Stand, id: &str) {
     let now = stand.store.now().await.unwrap();
     let queues = vec!["default".to_owned()];
-    let claim = Claim { worker: format!("lost-{id}"), request: 1, want: 1, lease_ms: 1000, queues };
+    let claim = Claim { worker: format!("lost-{id}"), request: 1, want: 1, lease_ms: 1000, queues, kinds: Vec::new() };
     let taken = stand.store.claim(0, &claim).await.unwrap().jobs.remove(0);
     assert_eq!(taken.id.as_str(), id);
     let opening = Opening::of(Effect::Once);

@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::{connect::Store, error::StoreError};
-use crate::model::gate::{Gate, Gates, MAX_GATES, Note, Scope, Stops};
+use crate::model::{
+    Place,
+    gate::{Gate, Gates, MAX_GATES, Note, Scope, Stops},
+};
 
 /// What came of a change of a gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,6 +205,40 @@ impl Store {
             "changed" => Ok(None),
             _ => Err(StoreError::UnknownAnswer { verb: "gate_remove", answer: word }),
         }
+    }
+
+    /// How many jobs are blocked, by what holds them: `kind_paused`, `frozen`, `limit`, `unknown_kind`, `clock_jumped`, and
+    /// `other` (resources, limits by key, changed code). Asks for nothing but the lengths of the gates' lines.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be reached.
+    pub async fn blocked_by_hold(&self) -> Result<BTreeMap<&'static str, u64>, StoreError> {
+        let words =
+            [("k", "kind_paused"), ("f", "frozen"), ("l", "limit"), ("p", "unknown_kind"), ("clock", "clock_jumped")];
+        let mut sums: BTreeMap<&'static str, u64> = words.iter().map(|(_, word)| (*word, 0)).collect();
+        for shard in 0..self.shards {
+            let fields: Vec<String> = self.gates_in(shard).await?.into_keys().collect();
+            let word = |field: &str| {
+                let sort = field.split(' ').next().unwrap_or_default();
+                words.iter().find(|(letter, _)| *letter == sort).map(|(_, word)| *word)
+            };
+            let lines: Vec<_> = fields.iter().filter_map(|field| Some((field, word(field)?))).collect();
+            if lines.is_empty() {
+                continue;
+            }
+            let mut pipe = redis::pipe();
+            for (field, _) in &lines {
+                pipe.cmd("ZCARD").arg(self.key(shard, &format!("waiters:{field}")));
+            }
+            let lengths: Vec<u64> = self.pipe("gates", &pipe).await?;
+            for ((_, word), many) in lines.iter().zip(lengths) {
+                *sums.entry(word).or_default() += many;
+            }
+        }
+        let counts = self.counts().await?;
+        let blocked: u64 = counts.iter().filter(|count| count.place == Place::Blocked).map(|count| count.jobs).sum();
+        sums.insert("other", blocked.saturating_sub(sums.values().sum()));
+        Ok(sums)
     }
 
     /// Each key of a kind has waiters of its own; those of keys that run now are asked to look again. A key under which
