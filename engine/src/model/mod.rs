@@ -1,6 +1,7 @@
 //! The pure part: places, records, retry, verdicts. No tokio, no redis, no clock.
 
 mod approval;
+mod clock;
 mod effect;
 mod event;
 pub mod explain;
@@ -21,6 +22,7 @@ mod view;
 pub mod window;
 
 pub use approval::{Answer, Approval, ApprovalSpec, Choice, Decision, NotAllowed, decide};
+pub use clock::Reading;
 pub use effect::{Effect, Sort};
 pub use event::{Event, EventWord};
 pub(crate) use hot::Hot;

@@ -95,6 +95,9 @@ pub enum Resolved {
     Gone,
 }
 
+/// Parents whose children a cancel takes along; the rest is upkeep's.
+const CASCADE_AT_ONCE: usize = 100;
+
 fn words(reply: &[Value]) -> (String, String) {
     let text = |i: usize| reply.get(i).and_then(|v| redis::from_redis_value_ref::<String>(v).ok()).unwrap_or_default();
     (text(0), text(1))
@@ -112,7 +115,8 @@ fn add_cutoff(cmd: &mut redis::Cmd, cutoff: Option<Cutoff>) {
 }
 
 impl Store {
-    /// Cancels a job wherever it is. A running one is asked to stop, and begins no step after this has answered (E8).
+    /// Cancels a job wherever it is, and its children with it. A running one is asked to stop, and begins no step after this
+    /// has answered (E8). Of a large tree, what is not reached at once follows with upkeep.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be reached.
@@ -120,7 +124,15 @@ impl Store {
         let mut cmd = self.begin(&self.scripts.cancel, id.shard());
         cmd.arg(id.as_str()).arg(note);
         add_cutoff(&mut cmd, cutoff);
-        let reply: Vec<Value> = self.query("cancel", cmd).await?;
+        let mut pipe = redis::pipe();
+        pipe.add_command(cmd).add_command(self.cascade_cmd(id.shard()));
+        let (reply, mut left): (Vec<Value>, usize) = self.pipe("cancel", &pipe).await?;
+        for _ in 0..CASCADE_AT_ONCE {
+            if left == 0 {
+                break;
+            }
+            left = self.cascade(id.shard()).await?;
+        }
         let (word, at) = words(&reply);
         Ok(match word.as_str() {
             "cancelled" => Cancelled::Now,

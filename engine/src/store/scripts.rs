@@ -46,6 +46,7 @@ verbs! {
     prune: ;
     cancel: LEAD CANCELLING;
     cascade: CANCELLING;
+    clock_jumped: ;
     edit: LEAD TICKET;
     revive: ;
     resolve: ;

@@ -1,7 +1,10 @@
 //! The verbs of upkeep: promote, rescue, heartbeat. Each does a bounded amount and says how much (E6).
 
 use super::{connect::Store, error::StoreError};
-use crate::model::JobId;
+use crate::model::{JobId, UnixMs};
+
+/// A lease that ends later than this was given before the clock went back, ms; nobody renews it any more.
+const LONGEST_LEASE_MS: u64 = 86_400_000;
 
 impl Store {
     /// Moves due jobs of a shard to ready or blocked; how many.
@@ -19,11 +22,20 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the store cannot be reached.
     pub async fn rescue(&self, shard: u16, limit: usize) -> Result<Vec<JobId>, StoreError> {
+        self.rescue_until(shard, limit, UnixMs::MAX >> 12).await
+    }
+
+    /// Takes back jobs of a shard whose lease ran out by `until` (ms), and by now; which. After a jump of the clock the two
+    /// differ.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be reached.
+    pub async fn rescue_until(&self, shard: u16, limit: usize, until: UnixMs) -> Result<Vec<JobId>, StoreError> {
         const FAILURE: &str =
             r#"{"code":"worker_lost","message":"its worker was lost, and no attempt is left","retryable":true}"#;
         const NOTE: &str = r#"{"code":"worker_lost"}"#;
         let mut cmd = self.begin(&self.scripts.rescue, shard);
-        cmd.arg(limit).arg(FAILURE).arg(NOTE);
+        cmd.arg(limit).arg(FAILURE).arg(NOTE).arg(until).arg(LONGEST_LEASE_MS);
         let ids: Vec<String> = self.query("rescue", cmd).await?;
         Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
     }

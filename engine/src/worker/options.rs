@@ -27,6 +27,8 @@ pub struct WorkerOptions {
     pub cancel_grace_ms: u64,
     /// Looks for work at least this often, should hints be lost, ms.
     pub poll_ms: u64,
+    /// By how much the store's clock may differ from a steady one between two renewals, ms; more is a jump.
+    pub max_jump_ms: u64,
     /// Largest result of a step or a job, bytes.
     pub max_result_bytes: usize,
     /// Who counts.
@@ -44,6 +46,7 @@ impl Default for WorkerOptions {
             renew_ms: 5_000,
             cancel_grace_ms: 10_000,
             poll_ms: 1_000,
+            max_jump_ms: 60_000,
             max_result_bytes: 1 << 20,
             observer: None,
         }

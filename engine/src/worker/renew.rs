@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     model::JobId,
-    store::{Renewed, Store},
+    store::{ClockWatch, Renewed, Store},
 };
 
 pub(crate) struct Renewal {
@@ -31,6 +31,7 @@ const BATCH: usize = 500;
 
 impl Renewal {
     pub(crate) async fn run(self, stop: CancellationToken) {
+        let mut clock = ClockWatch::new(self.options.max_jump_ms, self.options.lease_ms);
         let every = Duration::from_millis(self.options.renew_ms);
         let watch = Duration::from_millis((self.options.renew_ms / 5).clamp(50, 500));
         let mut next = Instant::now();
@@ -40,6 +41,9 @@ impl Renewal {
                 next = Instant::now() + every;
                 if !self.renew_all().await {
                     next = Instant::now() + watch;
+                }
+                if let Err(error) = clock.look(&self.store).await {
+                    tracing::warn!(code = error.code(), %error, "the store's clock was not looked at");
                 }
                 self.say_alive().await;
             }

@@ -4,10 +4,12 @@
 mod approvals;
 mod changed_code;
 mod children;
+mod clock;
 mod control;
 mod critical;
 mod enqueue;
 mod fairness;
+mod family;
 mod fences;
 mod freezes;
 mod gates;

@@ -1,8 +1,10 @@
 -- Takes back jobs whose lease ran out. A new fence shuts the old holder out at once. KEYS prefix.
--- ARGV time, limit, failure (error document for jobs without attempts left), note. Reply: the ids that were moved.
+-- ARGV time, limit, failure (error document for jobs without attempts left), note, until (leases that ended by then), longest
+-- (a lease that ends later than so many ms from now is one from before the clock went back). Reply: the ids that were moved.
 -- A job goes to ready again; without attempts left to dead; to unknown when a Once step is open and nobody may try again;
 -- to cancelled when a cancel was asked for. What has undos registered runs once more, to undo. Events: rescued undoing failed unknown cancelled.
 local limit, failure, note = tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local ended_by, longest = math.min(NOW, tonumber(ARGV[5])), tonumber(ARGV[6])
 
 local function take_back(r)
   local last, undo = r.attempt >= r.max_attempts, has(r, UNDO) and not has(r, UNDOING)
@@ -28,7 +30,10 @@ local function take_back(r)
   end
 end
 
-local ids = redis.call('ZRANGEBYSCORE', prefix .. ':leases', '-inf', string.format('%.0f', NOW), 'LIMIT', 0, limit)
+local ids = redis.call('ZRANGEBYSCORE', prefix .. ':leases', '-inf', string.format('%.0f', ended_by), 'LIMIT', 0, limit)
+if #ids == 0 then
+  ids = redis.call('ZREVRANGEBYSCORE', prefix .. ':leases', 'inf', string.format('(%.0f', NOW + longest), 'LIMIT', 0, limit)
+end
 load_all(ids)
 local fence, moved = #ids > 0 and next_fence(#ids) or 0, {}
 for i, id in ipairs(ids) do
