@@ -65,6 +65,12 @@ impl Lab {
         Worker::start(&self.store, runner, options).await.expect("a worker")
     }
 
+    /// A worker that looks at the (standing) clock often, for tests that move it.
+    pub async fn quick_worker(&self, runner: Arc<dyn Runner>) -> Worker {
+        let options = WorkerOptions { slots: 8, poll_ms: 10, ..WorkerOptions::default() };
+        Worker::start(&self.store, runner, options).await.expect("a worker")
+    }
+
     /// Waits until the job is in `place`; told by the store, bounded by 20 s.
     pub async fn until(&self, id: &JobId, place: Place) -> JobView {
         let changes = self.store.changes(true);

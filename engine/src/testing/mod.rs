@@ -6,6 +6,7 @@
     reason = "a test that cannot begin should stop with a panic"
 )]
 
+mod actor;
 mod lab;
 mod puppet;
 
@@ -15,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use actor::{Actor, Ledger};
 pub use lab::{Lab, NOON};
 pub use puppet::Puppet;
 

@@ -1,0 +1,131 @@
+//! Critical sections: cancel and shutdown wait for their end; a lost lease does not.
+
+use std::{sync::Arc, time::Duration};
+
+use leasehold_engine::{
+    Ctx, Effect, JobError, Place, Verdict, Worker, WorkerOptions,
+    store::Cancelled,
+    testing::{Actor, Lab, Ledger},
+};
+use tokio::sync::Notify;
+
+#[derive(Clone, Default)]
+struct Stage {
+    did: Ledger,
+    inside: Arc<Notify>,
+    go_on: Arc<Notify>,
+}
+
+impl Stage {
+    /// Two steps that belong together; between them the test has its say.
+    fn actor(&self) -> Arc<Actor> {
+        let stage = self.clone();
+        Actor::new(move |ctx| {
+            let stage = stage.clone();
+            async move {
+                let both = |ctx: Ctx| async move {
+                    ctx.step("drop", Effect::Idempotent, || async { Ok(stage.did.write("drop")) }).await?;
+                    stage.inside.notify_one();
+                    stage.go_on.notified().await;
+                    let deaf = !ctx.cancelled().is_cancelled();
+                    ctx.step("make", Effect::Idempotent, || async { Ok(stage.did.write(format!("make {deaf}"))) }).await
+                };
+                ctx.critical("swap", both).await?;
+                ctx.step("after", Effect::Idempotent, || async { Ok(()) }).await?;
+                Verdict::done("swapped")
+            }
+        })
+    }
+}
+
+fn options() -> WorkerOptions {
+    WorkerOptions { cancel_grace_ms: 10, renew_ms: 100, poll_ms: 10, ..WorkerOptions::default() }
+}
+
+#[tokio::test]
+async fn a_cancel_waits_for_the_end_of_a_critical_section() {
+    let lab = Lab::new().await;
+    let stage = Stage::default();
+    let mut worker = Worker::start(&lab.store, stage.actor(), options()).await.unwrap();
+    let id = lab.enqueue(Actor::job(&lab.store, "")).await;
+    stage.inside.notified().await;
+    assert_eq!(lab.store.cancel(&id, "", None).await.unwrap(), Cancelled::Requested);
+    // Longer than the patience with one that does not see its token.
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert_eq!(lab.place(&id).await, Place::Running, "not dropped inside");
+    stage.go_on.notify_one();
+    lab.until(&id, Place::Cancelled).await;
+    assert_eq!(stage.did.all(), ["drop", "make true"], "it came to its end, and nothing after it began");
+    worker.drain(Duration::from_secs(5)).await;
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_shutdown_waits_for_the_end_of_a_critical_section_and_hands_the_rest_back() {
+    let lab = Lab::new().await;
+    let stage = Stage::default();
+    let mut worker = Worker::start(&lab.store, stage.actor(), options()).await.unwrap();
+    let id = lab.enqueue(Actor::job(&lab.store, "")).await;
+    stage.inside.notified().await;
+    let stop = tokio::spawn(async move { worker.drain(Duration::ZERO).await });
+    // Longer than the patience with a handler of a worker that stops.
+    tokio::time::sleep(Duration::from_millis(2600)).await;
+    assert!(!stop.is_finished());
+    stage.go_on.notify_one();
+    stop.await.unwrap();
+    assert_eq!(stage.did.all(), ["drop", "make true"]);
+    let record = lab.job(&id).await.record;
+    assert_eq!((record.place, record.attempt), (Place::Ready, 0), "handed back, uncounted");
+    stage.go_on.notify_one();
+    let mut second = Worker::start(&lab.store, stage.actor(), options()).await.unwrap();
+    lab.until(&id, Place::Succeeded).await;
+    assert_eq!(stage.did.all().len(), 2, "its steps are not done again");
+    second.drain(Duration::from_secs(5)).await;
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_lost_lease_stops_a_critical_section() {
+    let mut lab = Lab::with_running_clock().await;
+    let stage = Stage::default();
+    let options = WorkerOptions { lease_ms: 1500, renew_ms: 300, ..WorkerOptions::default() };
+    let worker = Worker::start(&lab.store, stage.actor(), options).await.unwrap();
+    lab.enqueue(Actor::job(&lab.store, "")).await;
+    stage.inside.notified().await;
+    lab.redis.kill();
+    let stopped = async {
+        while worker.running() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(8), stopped).await.expect("stopped without Redis");
+    assert_eq!(stage.did.all(), ["drop"]);
+    drop(worker);
+    lab.redis.restart();
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_critical_section_is_not_entered_after_a_cancel() {
+    let lab = Lab::new().await;
+    let did = Ledger::default();
+    let ledger = did.clone();
+    let actor = Actor::new(move |ctx| {
+        let did = ledger.clone();
+        async move {
+            ctx.store().cancel(ctx.id(), "", None).await.unwrap();
+            let section = |_: Ctx| async move {
+                did.write("inside");
+                Ok::<_, JobError>(())
+            };
+            ctx.critical("swap", section).await?;
+            Verdict::done("no")
+        }
+    });
+    let id = lab.enqueue(Actor::job(&lab.store, "")).await;
+    let mut worker = lab.quick_worker(actor).await;
+    lab.until(&id, Place::Cancelled).await;
+    assert!(did.all().is_empty());
+    worker.drain(Duration::from_secs(5)).await;
+    lab.finish().await;
+}
