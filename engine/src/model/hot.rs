@@ -18,11 +18,11 @@ impl Hot {
         let bytes = bytes.get(..HOT_BYTES)?;
         let number = |at: usize, n: usize| bytes[at..at + n].iter().rev().fold(0_u64, |v, b| (v << 8) | u64::from(*b));
         Some(Self {
-            place: Place::from_code(bytes[1])?,
-            run_at: number(14, 6) as UnixMs,
-            started_at: number(20, 6) as UnixMs,
-            finished_at: number(26, 6) as UnixMs,
-            seq: number(38, 4) as u32,
+            place: Place::from_code(bytes[23])?,
+            run_at: number(12, 6) as UnixMs,
+            started_at: number(40, 6) as UnixMs,
+            finished_at: number(46, 6) as UnixMs,
+            seq: number(32, 4) as u32,
         })
     }
 }
@@ -40,10 +40,10 @@ mod tests {
         let job = NewJob::new(JobId::new(0), "noop", "t", &b"{}"[..]);
         let mut bytes = record::pack(&job);
         // Every byte of the hot fields another, the version and the place good ones.
-        for (n, byte) in bytes.iter_mut().enumerate().take(HOT_BYTES - 2).skip(6) {
+        for (n, byte) in bytes.iter_mut().enumerate().take(HOT_BYTES).skip(6) {
             *byte = n as u8;
         }
-        bytes[1] = Place::Dead as u8;
+        bytes[23] = Place::Dead as u8;
         let whole = JobRecord::parse(job.id, &Bytes::from(bytes.clone())).unwrap();
         let hot = Hot::read(&bytes).unwrap();
         let JobRecord { place, run_at, started_at, finished_at, seq, .. } = whole;

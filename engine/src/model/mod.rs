@@ -31,7 +31,7 @@ pub use job::{Allowance, Enqueued, Idempotency, NewJob, Priority, Resource, Tick
 pub(crate) use journal::undo_name;
 pub use journal::{CodeChanged, Journal};
 pub use place::{BadPlace, CAUSES, Cause, Place, chart, next};
-pub(crate) use record::HOT_BYTES;
+pub(crate) use record::{CLAIMED, HOT_BYTES, shared_bytes};
 pub use record::{BadRecord, BlockedBy, JobRecord, pack};
 pub use retry::Retry;
 pub use schedule::{FiredSlot, MissedSlot, Schedule, ScheduleRules, ScheduleSpec, SlotCounts};

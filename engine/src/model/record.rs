@@ -1,6 +1,6 @@
 //! A job's record: one packed string, written by Rust at enqueue and changed by scripts. Guards that both read it alike.
 //!
-//! Layout (little endian): 48 bytes of hot fields, which claims and settlements change; 27 bytes of cold ones; then kind,
+//! Layout (little endian): 52 bytes of hot fields, the last 30 of which claims and settlements change; 27 bytes of cold ones; then kind,
 //! tenant, queue, resources, allowance, key, parent (a length byte each); then meta, args, result, error (lengths in the header); then
 //! the events that the hot fields do not tell. `prelude.lua` holds the same layout.
 
@@ -9,11 +9,13 @@ use bytes::Bytes;
 use super::{Event, EventWord, JobId, NewJob, Place, Priority, Resource, Retry, UnixMs};
 
 /// Size of the header.
-const HEADER_BYTES: usize = 75;
+const HEADER_BYTES: usize = 79;
 /// Size of the hot fields at its front.
-pub(crate) const HOT_BYTES: usize = 48;
+pub(crate) const HOT_BYTES: usize = 52;
 /// The end of the job is known from place, time and seq; no event was written down.
 const QUIET_END: u64 = 2;
+/// Where what a claim changes begins, and how long it is.
+pub(crate) const CLAIMED: std::ops::Range<usize> = 22..46;
 const VERSION: u8 = 2;
 const FLAG_CANCEL: u16 = 1;
 const FLAG_ONCE_OPEN: u16 = 4;
@@ -115,6 +117,8 @@ pub struct JobRecord {
     pub started_at: UnixMs,
     /// When it became final, ms; 0 not yet.
     pub finished_at: UnixMs,
+    /// The number of its tenant's list that it is in.
+    pub(crate) chunk: u32,
     /// The fence of its last claim.
     pub fence: u64,
     /// Rises with each change.
@@ -159,11 +163,13 @@ pub fn pack(job: &NewJob) -> Vec<u8> {
     let identity_len: usize = names.iter().map(|n| 1 + n.len().min(255)).sum();
     let mut out = Vec::with_capacity(HEADER_BYTES + identity_len + job.meta.len() + job.args.len() + 64);
     let flags = if job.notify { FLAG_NOTIFY } else { 0 } | if job.destructive { FLAG_DESTRUCTIVE } else { 0 };
-    out.extend([VERSION, Place::Scheduled as u8]);
+    out.push(VERSION);
     out.extend(flags.to_le_bytes());
-    out.extend([job.priority as u8, 0]);
-    out.extend([0; 2 + 6 * 5 + 4 + 4]);
     out.extend((identity_len as u16).to_le_bytes());
+    out.push(job.priority as u8);
+    out.extend([0; 6 + 6 + 4 + 1]);
+    out.push(Place::Scheduled as u8);
+    out.extend([0; 2 + 6 + 4 + 4 + 6 + 6]);
     out.extend(job.retry.max_attempts.to_le_bytes());
     out.extend(job.retry.base_ms.to_le_bytes());
     out.extend(job.retry.cap_ms.to_le_bytes());
@@ -179,6 +185,11 @@ pub fn pack(job: &NewJob) -> Vec<u8> {
     out.extend(&job.meta[..]);
     out.extend(&job.args[..]);
     out
+}
+
+/// How many bytes a packed job shares with others of its sort: header and identity.
+pub(crate) fn shared_bytes(record: &[u8]) -> usize {
+    HEADER_BYTES + usize::from(u16::from_le_bytes([record[3], record[4]]))
 }
 
 /// Walks over little-endian fields.
@@ -205,6 +216,15 @@ impl Reader<'_> {
 }
 
 impl JobRecord {
+    /// A record that says nothing yet, for whoever reads jobs from elsewhere, such as an archive.
+    ///
+    /// # Errors
+    /// [`BadRecord`] never; the record of a new job can be read.
+    pub fn empty(id: JobId) -> Result<Self, BadRecord> {
+        let job = NewJob::new(id.clone(), "", "", Bytes::new());
+        Self::parse(id, &Bytes::from(pack(&job)))
+    }
+
     /// Reads a record.
     ///
     /// # Errors
@@ -214,20 +234,22 @@ impl JobRecord {
         if r.number(1)? != u64::from(VERSION) {
             return Err(BadRecord("it is of another version"));
         }
-        let place = Place::from_code(r.number(1)? as u8).ok_or(BadRecord("its place is none"))?;
         let flags = r.number(2)? as u16;
+        let _identity_len = r.number(2)?;
         let priority = match r.number(1)? {
             0 => Priority::Critical,
             1 => Priority::High,
             2 => Priority::Normal,
             _ => Priority::Low,
         };
+        let (created_at, run_at) = (r.number(6)? as UnixMs, r.number(6)? as UnixMs);
+        let chunk = r.number(4)? as u32;
         let reason = r.number(1)?;
+        let place = Place::from_code(r.number(1)? as u8).ok_or(BadRecord("its place is none"))?;
         let attempt = r.number(2)? as u16;
-        let times = [r.number(6)?, r.number(6)?, r.number(6)?, r.number(6)?].map(|t| t as UnixMs);
         let fence = r.number(6)?;
         let (seq, started_seq) = (r.number(4)? as u32, r.number(4)? as u32);
-        let _identity_len = r.number(2)?;
+        let (started_at, finished_at) = (r.number(6)? as UnixMs, r.number(6)? as UnixMs);
         let max_attempts = r.number(2)? as u16;
         let retry = Retry {
             base_ms: r.number(4)? as u32,
@@ -246,7 +268,7 @@ impl JobRecord {
             *blob = bytes.slice(from..from + n);
         }
         let mut events =
-            vec![Event { seq: 1, word: EventWord::Accepted, at: times[0], attempt: 0, note: String::new() }];
+            vec![Event { seq: 1, word: EventWord::Accepted, at: created_at, attempt: 0, note: String::new() }];
         for _ in 0..written {
             events.push(read_event(&mut r)?);
         }
@@ -254,13 +276,13 @@ impl JobRecord {
             events.push(Event {
                 seq: started_seq,
                 word: EventWord::Started,
-                at: times[2],
+                at: started_at,
                 attempt,
                 note: String::new(),
             });
         }
         if let (QUIET_END, Some(word)) = (reason, quiet_word(place)) {
-            events.push(Event { seq, word, at: times[3], attempt, note: String::new() });
+            events.push(Event { seq, word, at: finished_at, attempt, note: String::new() });
         }
         let [meta, args, result, error] = blobs;
         Ok(Self {
@@ -279,10 +301,11 @@ impl JobRecord {
             blocked_by: if place == Place::Blocked { BlockedBy::from_code(reason) } else { BlockedBy::Nothing },
             attempt,
             retry,
-            created_at: times[0],
-            run_at: times[1],
-            started_at: times[2],
-            finished_at: times[3],
+            created_at,
+            run_at,
+            started_at,
+            finished_at,
+            chunk,
             fence,
             seq,
             kind,

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use redis::Value;
 
 use super::{connect::Store, error::StoreError};
-use crate::model::{HOT_BYTES, JobId, JobRecord, UnixMs};
+use crate::model::{CLAIMED, JobId, JobRecord, UnixMs};
 
 /// What a worker asks for.
 #[derive(Debug, Clone)]
@@ -96,7 +96,7 @@ impl Store {
     }
 }
 
-/// Reads the flat reply: time, next due, then id, record as it was, hot fields as they are, for each job.
+/// Reads the flat reply: time, next due, then id, record as it was, what the claim changed in it, for each job.
 pub(crate) fn read_claim(reply: Vec<Value>) -> Claimed {
     let mut reply = reply.into_iter();
     let mut claimed = Claimed { now: reply.next().and_then(|v| number(&v)).unwrap_or(0), ..Claimed::default() };
@@ -118,6 +118,10 @@ fn number(value: &Value) -> Option<i64> {
 fn read_job(id: &Value, record: Value, hot: &Value) -> Option<JobRecord> {
     let id: String = redis::from_redis_value_ref(id).ok()?;
     let (Value::BulkString(mut bytes), Value::BulkString(hot)) = (record, hot) else { return None };
-    bytes.get_mut(..HOT_BYTES)?.copy_from_slice(hot);
+    let part = bytes.get_mut(CLAIMED)?;
+    if hot.len() != part.len() {
+        return None;
+    }
+    part.copy_from_slice(hot);
     JobRecord::parse(id.parse().ok()?, &Bytes::from(bytes)).ok()
 }

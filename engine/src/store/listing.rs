@@ -46,6 +46,10 @@ pub struct Page {
 /// into counts as some.
 const LOOK: usize = 1000;
 const LOOK_OF_A_LIST: usize = 5;
+/// Jobs in one of a tenant's lists, about; as the scripts' prelude has it.
+const TENANT_CHUNK: u64 = 1000;
+/// Lists of a tenant that are read for one slice at most.
+const CHUNKS: usize = 20;
 /// Tenants whose ready jobs are read together.
 const TENANTS: usize = 50;
 
@@ -84,7 +88,7 @@ impl Store {
     async fn sources(&self, filter: &JobFilter) -> Result<Vec<Source>, StoreError> {
         if let Some(tenant) = &filter.tenant {
             let shard = self.shard_of(tenant);
-            return Ok(vec![Source::new(shard, format!("tenant:{tenant}"), Order::Lexical, None)]);
+            return Ok(vec![Source::new(shard, tenant.clone(), Order::Tenant, None)]);
         }
         let mut all = Vec::new();
         for shard in 0..self.shards {
@@ -135,30 +139,59 @@ impl Store {
         if source.order == Order::Ring {
             return self.ring_slice(source, from, many).await;
         }
+        if source.order == Order::Tenant {
+            return self.tenant_slice(source, from, many).await;
+        }
         let position: i64 = from.parse().unwrap_or(0);
         let last = position + many as i64 - 1;
         let mut cmd = redis::Cmd::new();
         let key = self.key(source.shard, &source.key);
         match source.order {
-            Order::Lexical => {
-                let upper = if from.is_empty() { "+".to_owned() } else { format!("({from}") };
-                cmd.arg("ZRANGE").arg(key).arg(upper).arg("-").arg("BYLEX").arg("REV").arg("LIMIT").arg(0).arg(many)
-            }
             Order::Rank => cmd.arg("ZRANGE").arg(key).arg(position).arg(last),
-            Order::List | Order::Ring => cmd.arg("LRANGE").arg(key).arg(position).arg(last),
+            Order::List | Order::Ring | Order::Tenant => cmd.arg("LRANGE").arg(key).arg(position).arg(last),
             Order::ListFromEnd => cmd.arg("LRANGE").arg(key).arg(-last - 1).arg(-position - 1),
         };
         let mut ids: Vec<String> = self.query("jobs", cmd).await?;
         if source.order == Order::ListFromEnd {
             ids.reverse();
         }
-        let after = |n: usize, id: &String| match source.order {
-            Order::Lexical => id.clone(),
-            _ => (position + n as i64 + 1).to_string(),
-        };
-        let entries: Vec<_> = ids.iter().enumerate().map(|(n, id)| (id.clone(), after(n, id))).collect();
+        let after = |n: usize| (position + n as i64 + 1).to_string();
+        let entries: Vec<_> = ids.into_iter().enumerate().map(|(n, id)| (id, after(n))).collect();
         let rest = entries.last().filter(|_| entries.len() == many).map(|(_, after)| after.clone());
         Ok(Slice { entries, rest })
+    }
+
+    /// A tenant's lists from the last to the first, each by falling ids, so that a cursor fits though jobs come and go.
+    async fn tenant_slice(&self, source: &Source, from: &str, many: usize) -> Result<Slice, StoreError> {
+        let mut cmd = redis::cmd("HMGET");
+        cmd.arg(self.key(source.shard, &format!("tenant:{}", source.key))).arg("total").arg("first");
+        let (total, first): (Option<u64>, Option<u64>) = self.query("jobs", cmd).await?;
+        let (mut chunk, mut below) = match from.split_once('.') {
+            Some((chunk, id)) => (chunk.parse().unwrap_or(0), id.to_owned()),
+            None => (total.unwrap_or(0) / TENANT_CHUNK, String::new()),
+        };
+        let (mut entries, mut looked) = (Vec::new(), 0);
+        while entries.len() < many {
+            let mut cmd = redis::cmd("LRANGE");
+            cmd.arg(self.key(source.shard, &format!("tenant_jobs:{chunk}:{}", source.key))).arg(0).arg(-1);
+            let mut ids: Vec<String> = self.query("jobs", cmd).await?;
+            ids.retain(|id| below.is_empty() || *id < below);
+            ids.sort_unstable_by(|a, b| b.cmp(a));
+            entries.extend(ids.into_iter().map(|id| (id.clone(), format!("{chunk}.{id}"))));
+            looked += 1;
+            if entries.len() > many {
+                entries.truncate(many);
+                return Ok(Slice { rest: entries.last().map(|(_, after): &(String, String)| after.clone()), entries });
+            }
+            if chunk <= first.unwrap_or(0) {
+                return Ok(Slice { entries, rest: None });
+            }
+            (chunk, below) = (chunk - 1, String::new());
+            if looked >= CHUNKS {
+                break;
+            }
+        }
+        Ok(Slice { entries, rest: Some(format!("{chunk}.")) })
     }
 
     /// The lists of the tenants of a ring, one after the other; `from` is the tenant's rank and the place in its list.
@@ -227,8 +260,8 @@ impl Store {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Order {
-    /// A sorted set by its members, from the greatest down.
-    Lexical,
+    /// A tenant's lists, the newest job first.
+    Tenant,
     /// A sorted set by its scores.
     Rank,
     /// A list from its head.

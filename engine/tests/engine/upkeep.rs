@@ -36,7 +36,7 @@ async fn e7_finished_jobs_are_forgotten_by_age_and_by_count() {
     let mut connection = redis::Client::open(lab.redis.url()).unwrap().get_connection().unwrap();
     let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut connection).unwrap();
     let leftover: Vec<_> =
-        keys.iter().filter(|k| k.contains(":j:") || k.contains(":tenant:") || k.contains(":finished:")).collect();
+        keys.iter().filter(|k| k.contains(":j:") || k.contains(":tenant_jobs:") || k.contains(":finished:")).collect();
     assert!(leftover.is_empty(), "{leftover:?}");
     lab.finish().await;
 }

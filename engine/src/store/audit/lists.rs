@@ -29,12 +29,20 @@ impl Store {
                 say(id, format!("it is missing in the list `{key}`"));
             }
         }
+        let mut chunks: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for r in records.values() {
-            let score: Option<f64> =
-                self.read(shard, "ZSCORE", &format!("tenant:{}", r.tenant), &[r.id.as_str()]).await?;
-            if score.is_none() {
-                say(r.id.as_str(), format!("it is missing in the list of tenant {}", r.tenant));
+            chunks.entry(format!("{}:{}", r.chunk, r.tenant)).or_default().insert(r.id.to_string());
+        }
+        for chunk in self.rests(shard, "tenant_jobs:").await? {
+            let listed: BTreeSet<String> =
+                self.read(shard, "LRANGE", &format!("tenant_jobs:{chunk}"), &["0", "-1"]).await?;
+            let meant = chunks.remove(&chunk).unwrap_or_default();
+            for id in listed.symmetric_difference(&meant) {
+                say(id, format!("its record and the tenant's list `{chunk}` do not agree"));
             }
+        }
+        for (chunk, ids) in chunks {
+            say(&chunk, format!("the tenant's list is missing, with {} jobs", ids.len()));
         }
         self.audit_rings(shard, records, say).await
     }

@@ -33,7 +33,8 @@ local function take_in(id, head, tail, run_at, wish, live, max_live)
   r.created_at, r.run_at = NOW, run_at > NOW and run_at or NOW
   warm(r)
   r.rewritten = true
-  gather(scores, r.who.tenant_key, 0, r.id)
+  local line = line_of(r.who)
+  r.chunk, line.added, line.list[#line.list + 1] = line.chunk, line.added + 1, id
   r.place = r.run_at > NOW and SCHEDULED or READY
   tell(r, 'accepted', '')
   if r.run_at > NOW then enter(r, SCHEDULED); tell(r, 'scheduled', '') else enter_due(r) end

@@ -2,11 +2,14 @@
 -- KEYS prefix. ARGV time, want, lease_ms, promote_limit, worker, request, kinds (' a b ', '' any), then the queues in the worker's order.
 -- The same request again (a lost reply) gets the same jobs, as far as they still run under that claim (E10).
 -- Tenants take turns within a queue and priority. A job that may not start now is set aside: blocked, with the reason.
--- Reply, flat: time, next due time or '', then per job: id, record as it was, its hot fields as they are now. Events: started blocked.
+-- Reply, flat: time, next due time or '', then per job: id, record as it was, what the claim changed in it. Events: started blocked.
 local want, lease_ms, promote_limit = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local worker, request, kinds = ARGV[5], ARGV[6], ARGV[7]
 local queues = {}
 for i = 8, #ARGV do queues[#queues + 1] = ARGV[i] end
+
+-- What a claim changes in a record.
+local function claimed_part(r) return string.sub(pack_hot(r), CHANGING, CHANGING + CLAIMED_BYTES - 1) end
 
 local function again(last)
   local reply, nth = { string.format('%.0f', NOW), next_due() }, 0
@@ -15,7 +18,7 @@ local function again(last)
     nth = nth + 1
     local r = load(id)
     if r and r.place == RUNNING and r.fence == tonumber(base) + nth then
-      reply[#reply + 1] = id; reply[#reply + 1] = r.bytes; reply[#reply + 1] = pack_hot(r)
+      reply[#reply + 1] = id; reply[#reply + 1] = r.bytes; reply[#reply + 1] = claimed_part(r)
     end
   end
   return reply
@@ -50,21 +53,23 @@ local reply, ids_taken, seen = { string.format('%.0f', NOW), '' }, {}, {}
 local leased = list(scores, INDEX[RUNNING])
 
 -- A job that nobody listens to and nothing stands before starts by its hot fields alone.
+local function may_start_plainly(who)
+  if who.plain == nil then who.plain = not gates_of(who) and is_known(who) and not is_listening() end
+  return who.plain
+end
 local function start_plainly(id, key, bytes, fence)
-  local version, place, flags, priority, reason, attempt, created_at, run_at, _, finished_at, _, seq, _, length =
-    struct.unpack(HOT, bytes)
+  local reason, place, attempt, _, seq = struct.unpack('<BBI2I6I4', bytes, CHANGING)
   if place ~= READY then return nil end
-  if bit.band(flags, NOTIFY) ~= 0 or is_listening() then return false end
+  local flags, length = struct.unpack('<I2I2', bytes, 2)
   local who = identity(bytes, length)
-  if gates_of(who) or not is_known(who) then return false end
-  local hot = struct.pack(HOT, version, RUNNING, flags, priority, reason, attempt + 1, created_at, run_at, NOW, finished_at, fence,
-    seq + 1, seq + 1, length)
-  redis.call('SETRANGE', key, 0, hot)
+  if bit.band(flags, NOTIFY) ~= 0 or not may_start_plainly(who) then return false end
+  local part = struct.pack(CLAIMED, reason, RUNNING, attempt + 1, fence, seq + 1, seq + 1, NOW)
+  redis.call('SETRANGE', key, CHANGING - 1, part)
   count_move(who, READY, RUNNING)
   leased[#leased + 1] = leases
   leased[#leased + 1] = id
   changed[#changed + 1] = id
-  return hot
+  return part
 end
 
 local aside = 0
@@ -88,7 +93,7 @@ local function start_told(id, bytes, fence)
   enter(r, RUNNING, leases)
   tell(r, 'started', '')
   r.started_seq = r.seq
-  return pack_hot(r)
+  return claimed_part(r)
 end
 
 -- Starts what can be started of a slice of a tenant's list; how many it took off the list.

@@ -1,51 +1,73 @@
 -- Takes jobs in: each is written whole (record, place, index, event, outbox, allowance, ticket) or refused whole.
--- KEYS prefix. ARGV time, count, max_live, then per job: id, hot fields, rest of the record, run_at, wish
+-- KEYS prefix. ARGV time, max_live, count of groups, then per group: start (what the records of its jobs begin with: header and
+-- identity), plain ('1': due now, without wish), count of jobs, then per job: id, rest of the record, and unless plain: run_at, wish (see admit).
 -- Replies, nothing at all when all are accepted, else per job: 'accepted' {'duplicate', id} {'conflict', id} {'full', live} {'spent', used} {'ticket', why, tries left}.
 -- Events: accepted; scheduled when its time is to come. The same id again gets the same answer (E10).
-local many, max_live = tonumber(ARGV[2]), tonumber(ARGV[3])
+local max_live, many_groups = tonumber(ARGV[2]), tonumber(ARGV[3])
 local live = tonumber(redis.call('HGET', COUNTERS, 'live') or 0)
+local groups, at, jobs = {}, 4, 0
+for g = 1, many_groups do
+  local start, plain, many = ARGV[at], ARGV[at + 1] == '1', tonumber(ARGV[at + 2])
+  local step = plain and 2 or 4
+  groups[g] = { start = start, plain = plain, from = at + 3, step = step, till = at + 2 + many * step, many = many }
+  at, jobs = at + 3 + many * step, jobs + many
+end
 
--- A job that is due, asks for nothing more and that nobody listens to: its hot fields are those of others of its sort.
-local heads, writes = {}, {}
-local function admit_plainly(id, key, head, tail)
-  local known = heads[head]
-  if known == nil then
-    local version, _, flags, priority, _, _, _, _, _, _, _, _, _, length = struct.unpack(HOT, head)
-    known = bit.band(flags, NOTIFY) == 0 and not is_listening() and { length = length, priority = priority,
-      hot = struct.pack(HOT, version, READY, flags, priority, 0, 0, NOW, NOW, 0, 0, 0, 1, 0, length) }
-    heads[head] = known
+-- Jobs that are due, ask for nothing more and that nobody listens to: their records begin alike, and each is its start and its rest.
+local writes = {}
+local function admit_group(group)
+  local r = open('', group.start)
+  local who = r.who
+  if not group.plain or has(r, NOTIFY) or is_listening() or who.resource ~= '' or who.parent ~= '' then return false end
+  local line = line_of(who)
+  r.place, r.created_at, r.run_at, r.seq, r.chunk = READY, NOW, NOW, 1, line.chunk
+  local start = pack_hot(r) .. string.sub(group.start, HOT_BYTES + 1)
+  local ready, index = list(tails, ready_key(who, r.priority)), line.list
+  for i = group.from, group.till, 2 do
+    local id, rest = ARGV[i], ARGV[i + 1]
+    writes[#writes + 1] = record_prefix .. id
+    writes[#writes + 1] = start .. rest
+    ready[#ready + 1] = id
+    index[#index + 1] = id
+    changed[#changed + 1] = id
   end
-  if not known then return false end
-  local who = identity_of(string.sub(tail, HEADER_BYTES - HOT_BYTES + 1, HEADER_BYTES - HOT_BYTES + known.length))
-  if who.resource ~= '' or who.parent ~= '' then return false end
-  writes[#writes + 1] = key
-  writes[#writes + 1] = known.hot .. tail
-  who.counts[READY] = (who.counts[READY] or 0) + 1
-  live_by, records[id] = live_by + 1, false
-  into_ring(who, known.priority)
-  local index, line = list(scores, who.tenant_key), list(tails, ready_key(who, known.priority))
-  index[#index + 1] = 0
-  index[#index + 1] = id
-  line[#line + 1] = id
-  changed[#changed + 1] = id
+  line.added = line.added + group.many
+  who.counts[READY] = (who.counts[READY] or 0) + group.many
+  live_by = live_by + group.many
+  into_ring(who, r.priority)
   return true
 end
 
-local keys, replies, all_taken = {}, {}, true
-for i = 1, many do keys[i] = record_prefix .. ARGV[i * 5 - 1] end
-local some_known = redis.call('EXISTS', unpack(keys)) > 0
-for i = 1, many do
-  local at = i * 5 - 1
-  local id, head, tail, run_at, wish = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3]), ARGV[at + 4]
-  local refusal
-  if records[id] == nil and not (some_known and redis.call('EXISTS', keys[i]) == 1) then
-    local plain = wish == '' and run_at <= NOW and live < max_live and admit_plainly(id, keys[i], head, tail)
-    if not plain then refusal = take_in(id, head, tail, run_at, wish, live, max_live) end
-    if not refusal then live = live + 1 end
+-- All at once, when no job asks for more than its place and none was here before.
+local function admit_plainly()
+  if live + jobs > max_live then return false end
+  for g = 1, many_groups do
+    if not admit_group(groups[g]) then return false end
   end
-  replies[i] = refusal or 'accepted'
-  if refusal then all_taken = false end
+  return redis.call('MSETNX', unpack(writes)) == 1
 end
-if #writes > 0 then redis.call('MSET', unpack(writes)) end
+
+local replies, all_taken = {}, true
+local function admit_each(group)
+  for i = group.from, group.till, group.step do
+    local id, rest, run_at, wish = ARGV[i], ARGV[i + 1], 0, ''
+    if not group.plain then
+      local planned, asked = ARGV[i + 2], ARGV[i + 3]
+      run_at, wish = tonumber(planned), asked
+    end
+    local refusal = nil
+    if not load(id) then
+      refusal = take_in(id, group.start, rest, run_at, wish, live, max_live)
+      if not refusal then live = live + 1 end
+    end
+    replies[#replies + 1] = refusal or 'accepted'
+    if refusal then all_taken = false end
+  end
+end
+
+if not admit_plainly() then
+  discard()
+  for g = 1, many_groups do admit_each(groups[g]) end
+end
 flush()
 return all_taken and {} or replies

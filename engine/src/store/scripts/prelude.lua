@@ -29,8 +29,10 @@ local EVENT_CAP = 100
 local COUNTERS, RUNNING_BY_KEY, HOLDS, OPENINGS = prefix .. ':counters', prefix .. ':running', prefix .. ':holds', prefix .. ':openings'
 -- A record is hot fields (what each claim and settlement changes), cold fields, then the body. Hot ones alone are written
 -- back with one SETRANGE; a Lua string of a whole record costs more than all else a claim does.
-local HOT, HOT_BYTES = '<BBI2BBI2I6I6I6I6I6I4I4I2', 48
-local COLD, HEADER_BYTES = '<I2I4I4BI4I4I4I2I2', 75
+-- From CHANGING on lies what claims and settlements change: they write no more than that.
+local HOT, HOT_BYTES = '<BI2I2BI6I6I4BBI2I6I4I4I6I6', 52
+local CHANGING, CLAIMED, ENDED, CLAIMED_BYTES = 23, '<BBI2I6I4I4I6', '<BBI2I6I4I4I6I6', 24
+local COLD, HEADER_BYTES = '<I2I4I4BI4I4I4I2I2', 79
 
 local INDEX = { [SCHEDULED] = prefix .. ':scheduled', [BLOCKED] = prefix .. ':blocked', [RUNNING] = prefix .. ':leases',
   [WAITING] = prefix .. ':waiting', [UNKNOWN] = prefix .. ':unknown' }
@@ -57,17 +59,17 @@ local function identity(bytes, length)
 end
 
 local function open(id, bytes)
-  local version, place, flags, priority, reason, attempt, created_at, run_at, started_at, finished_at, fence, seq, started_seq,
-    identity_len = struct.unpack(HOT, bytes)
-  return { id = id, bytes = bytes, version = version, place = place, flags = flags, priority = priority, reason = reason,
+  local version, flags, identity_len, priority, created_at, run_at, chunk, reason, place, attempt, fence, seq, started_seq,
+    started_at, finished_at = struct.unpack(HOT, bytes)
+  return { id = id, bytes = bytes, version = version, chunk = chunk, place = place, flags = flags, priority = priority, reason = reason,
     attempt = attempt, created_at = created_at, run_at = run_at, started_at = started_at, finished_at = finished_at, fence = fence,
     seq = seq, started_seq = started_seq, identity_len = identity_len, who = identity(bytes, identity_len), dirty = false,
     indexed = INDEX[place] }
 end
 
 local function pack_hot(r)
-  return struct.pack(HOT, r.version, r.place, r.flags, r.priority, r.reason, r.attempt, r.created_at, r.run_at, r.started_at,
-    r.finished_at, r.fence, r.seq, r.started_seq, r.identity_len)
+  return struct.pack(HOT, r.version, r.flags, r.identity_len, r.priority, r.created_at, r.run_at, r.chunk, r.reason, r.place,
+    r.attempt, r.fence, r.seq, r.started_seq, r.started_at, r.finished_at)
 end
 
 -- Reads the cold fields and the body; who changes them sets r.rewritten.
@@ -213,6 +215,20 @@ local function ended_key(who, place)
   local key = who.ended[place]
   if not key then key = prefix .. ':finished:' .. WORDS[place] .. ':' .. who.kind; who.ended[place] = key end
   return key
+end
+
+-- A tenant's jobs in the order in which they were taken in: lists of about CHUNK ids. A record says in which list its id is.
+local CHUNK = 1000
+local function tenant_chunk_key(tenant, chunk) return prefix .. ':tenant_jobs:' .. chunk .. ':' .. tenant end
+local lines = {}
+local function line_of(who)
+  local line = lines[who.tenant]
+  if not line then
+    local chunk = math.floor(tonumber(redis.call('HGET', who.tenant_key, 'total') or 0) / CHUNK)
+    line = { key = who.tenant_key, chunk = chunk, list = list(tails, tenant_chunk_key(who.tenant, chunk)), added = 0 }
+    lines[who.tenant] = line
+  end
+  return line
 end
 
 -- A hold says what a blocked or waiting job waits for; a blocked one is among the hold's waiters.
@@ -398,6 +414,13 @@ local function flush_counts()
   if live_by ~= 0 then redis.call('HINCRBY', COUNTERS, 'live', live_by) end
 end
 
+local function flush_lines()
+  for _, line in pairs(lines) do
+    if line.added > 0 then redis.call('HINCRBY', line.key, 'total', line.added) end
+  end
+  lines = {}
+end
+
 local function flush_rings()
   for key, tenants in pairs(rings) do
     local entries = {}
@@ -416,6 +439,12 @@ local function flush_index(r)
   r.indexed, r.moved = index, false
 end
 
+-- Forgets what was gathered.
+local function discard()
+  scores, drops, tails, fronts, rings, lines, woken, changed, live_by, earliest = {}, {}, {}, {}, {}, {}, {}, {}, 0, nil
+  for _, who in pairs(identities) do who.counts = {} end
+end
+
 local function flush()
   for id, r in pairs(records) do
     if r and r.moved then flush_index(r) end
@@ -428,10 +457,11 @@ local function flush()
   for key, pairs_ in pairs(scores) do if pairs_[1] then redis.call('ZADD', key, unpack(pairs_)) end end
   for key, ids in pairs(tails) do if ids[1] then redis.call('RPUSH', key, unpack(ids)) end end
   for key, ids in pairs(fronts) do redis.call('LPUSH', key, unpack(ids)) end
+  flush_lines()
   flush_rings()
   flush_counts()
   if #changed > 0 then redis.call('PUBLISH', prefix .. ':changed', table.concat(changed, ' ')) end
   for queue in pairs(woken) do redis.call('PUBLISH', prefix .. ':wake', queue) end
   if earliest then redis.call('PUBLISH', prefix .. ':wake', string.format('@%.0f', earliest)) end
-  scores, drops, tails, fronts, rings, woken, changed, live_by, earliest = {}, {}, {}, {}, {}, {}, {}, 0, nil
+  discard()
 end

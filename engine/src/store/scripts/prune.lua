@@ -11,7 +11,7 @@ for n = 1, named do
 end
 local heads = redis.call('LRANGE', line, 0, named - 1)
 load_all(heads)
-local dropped, forgotten, gone = 0, 0, {}
+local dropped, forgotten, gone, touched = 0, 0, {}, {}
 for n, id in ipairs(heads) do
   local r = records[id]
   local ended = r and WORDS[r.place] == word
@@ -20,11 +20,20 @@ for n, id in ipairs(heads) do
   if ended then
     count_place(r, -1)
     for _, beside in ipairs({ ':j:', ':steps:', ':extras:', ':log:', ':signals:', ':children:' }) do gone[#gone + 1] = prefix .. beside .. id end
-    gather(drops, prefix .. ':tenant:' .. r.who.tenant, id)
+    redis.call('LREM', tenant_chunk_key(r.who.tenant, r.chunk), 1, id)
+    touched[r.who.tenant] = r.who.tenant_key
     records[id], forgotten = false, forgotten + 1
   end
 end
 if dropped > 0 then redis.call('LTRIM', line, dropped, -1) end
 if #gone > 0 then redis.call('UNLINK', unpack(gone)) end
+-- Says where a tenant's lists begin; a few empty ones are passed at a time.
+for tenant, key in pairs(touched) do
+  local ends = redis.call('HMGET', key, 'total', 'first')
+  local first, last = tonumber(ends[2] or 0), math.floor(tonumber(ends[1] or 0) / CHUNK)
+  local passed = 0
+  while first < last and passed < 20 and redis.call('EXISTS', tenant_chunk_key(tenant, first)) == 0 do first, passed = first + 1, passed + 1 end
+  if passed > 0 then redis.call('HSET', key, 'first', first) end
+end
 flush()
 return { dropped, forgotten }

@@ -76,14 +76,20 @@ local apply = {
 
 -- A plain end of a job that nobody listens to and that holds nothing: only its hot fields change.
 local ended, unleased = {}, list(drops, INDEX[RUNNING])
+local function may_end_plainly(who)
+  if who.plain == nil then
+    who.plain = who.allowance == '' and who.parent == '' and not is_listening() and not gates_of(who) and not queue_limit(who.queue)
+  end
+  return who.plain
+end
 local function end_plainly(id, key, bytes, fence)
-  local version, place, flags, priority, _, attempt, created_at, run_at, started_at, _, held_by, seq, started_seq, length =
-    struct.unpack(HOT, bytes)
+  local flags, length = struct.unpack('<I2I2', bytes, 2)
+  local _, place, attempt, held_by, seq, started_seq, started_at = struct.unpack(CLAIMED, bytes, CHANGING)
   if place ~= RUNNING or held_by ~= fence or flags ~= 0 or ended[id] then return false end
   local who = identity(bytes, length)
-  if who.allowance ~= '' or who.parent ~= '' or is_listening() or gates_of(who) or queue_limit(who.queue) then return false end
-  redis.call('SETRANGE', key, 0, struct.pack(HOT, version, SUCCEEDED, flags, priority, QUIET_END, attempt, created_at,
-    run_at, started_at, NOW, held_by, seq + 1, started_seq, length))
+  if not may_end_plainly(who) then return false end
+  redis.call('SETRANGE', key, CHANGING - 1,
+    struct.pack(ENDED, QUIET_END, SUCCEEDED, attempt, held_by, seq + 1, started_seq, started_at, NOW))
   ended[id] = true
   count_move(who, RUNNING, SUCCEEDED)
   live_by = live_by - 1
