@@ -21,6 +21,12 @@ pub use services::{Backup, Backups, Directory, OpenDatabase, Origin, Services, S
 
 use catalogue::{AnyKind, kind};
 
+/// The names of all kinds that this program knows.
+#[must_use]
+pub fn kind_names() -> Vec<&'static str> {
+    kinds().iter().map(|kind| kind.name()).collect()
+}
+
 /// Every kind that this program knows. Workers look into the queues in this order: somebody waits for a code.
 fn kinds() -> Vec<Box<dyn AnyKind>> {
     vec![

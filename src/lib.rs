@@ -1,5 +1,6 @@
 //! The service.
 pub mod api;
+pub mod archive;
 pub mod cli;
 pub mod config;
 pub mod demo;

@@ -88,6 +88,9 @@ pub(super) struct Job {
     /// `deferred_by_maintenance` while it waits for the end of the daily maintenance (SQL-16).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flag: Option<&'static str>,
+    /// Redis has forgotten it: it is read from the archive, and can be neither changed nor revived.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub archived: bool,
     /// Rises with each change; the `ETag`.
     pub seq: u32,
     /// The state of its quota after its acceptance; only in the answer to that.
@@ -210,6 +213,7 @@ pub(super) fn summary(state: &ApiState, view: &JobView, now: UnixMs) -> Job {
         locked: locked(state, record, now),
         cancel_requested: record.cancel_requested,
         flag: deferred(record),
+        archived: false,
         seq: record.seq,
         quota: None,
     }

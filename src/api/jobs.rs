@@ -6,12 +6,14 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use chrono::{DateTime, FixedOffset};
 use leasehold_engine::{JobView, Place, store::JobFilter};
-use leasehold_jobs::policy::Permission;
+use leasehold_jobs::policy::{ErrorCode, Permission};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
+    archived,
     auth::Caller,
     extract::Query,
     job_view::{self, Job},
@@ -28,14 +30,20 @@ pub(super) struct JobQuery {
     /// Of this tenant.
     tenant: Option<String>,
     /// Of this kind.
-    kind: Option<String>,
+    pub(super) kind: Option<String>,
     /// In this place.
     #[param(value_type = Option<String>)]
-    place: Option<Place>,
+    pub(super) place: Option<Place>,
     /// In this queue.
-    queue: Option<String>,
+    pub(super) queue: Option<String>,
+    /// Those that Redis has forgotten and the archive has, the newest first.
+    archived: Option<bool>,
+    /// Archived ones that ended at this time or later, RFC 3339.
+    pub(super) since: Option<DateTime<FixedOffset>>,
+    /// Archived ones that ended before this time, RFC 3339.
+    pub(super) until: Option<DateTime<FixedOffset>>,
     /// `next` of the page before.
-    cursor: Option<String>,
+    pub(super) cursor: Option<String>,
     /// Jobs of a page.
     limit: Option<usize>,
 }
@@ -43,10 +51,10 @@ pub(super) struct JobQuery {
 /// A page of jobs.
 #[derive(Serialize, ToSchema)]
 pub(super) struct JobPage {
-    jobs: Vec<Job>,
+    pub(super) jobs: Vec<Job>,
     /// Where to go on; absent at the end. A page may be short and yet have more behind it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<String>,
+    pub(super) next: Option<String>,
 }
 
 /// Which part of a log.
@@ -91,7 +99,13 @@ pub(super) async fn list(
         caller.check_tenant(tenant)?;
     }
     let limit = page_limit(&state, query.limit)?;
-    let tenant = query.tenant.or_else(|| caller.key.tenant.clone());
+    let tenant = query.tenant.clone().or_else(|| caller.key.tenant.clone());
+    if query.archived == Some(true) {
+        return Ok(Json(archived::page(&state, query, tenant, limit).await?));
+    }
+    if query.since.or(query.until).is_some() {
+        return Err(Problem::invalid("since", "only archived jobs are listed by time").remedy("add archived=true"));
+    }
     let filter = JobFilter { tenant, kind: query.kind, place: query.place, queue: query.queue };
     let page = state.store().jobs(&filter, query.cursor.as_deref(), limit).await?;
     let now = state.store().now().await?;
@@ -125,9 +139,23 @@ pub(super) async fn show(
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
     caller.check(Permission::ReadJobs)?;
-    let view = caller.job(&state, &id).await?;
-    let job = job_view::whole(&state, &view, state.store().now().await?);
+    let (view, archived) = match caller.job(&state, &id).await {
+        Err(problem) if problem.code() == ErrorCode::NotFound.as_str() => {
+            (archived::find(&state, &caller, &id).await?.ok_or_else(|| elsewhere(&state, problem))?, true)
+        }
+        found => (found?, false),
+    };
+    let mut job = job_view::whole(&state, &view, state.store().now().await?);
+    job.archived = archived;
     Ok(with_etag(StatusCode::OK, job))
+}
+
+/// A job that ended long after it was made is not found in the archive by its id alone.
+fn elsewhere(state: &ApiState, problem: Problem) -> Problem {
+    match state.shelf() {
+        Some(_) => problem.remedy("if it ended long ago, look for it with archived=true, its tenant and since"),
+        None => problem,
+    }
 }
 
 /// Shows what a job wrote.

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::problem::Problem;
 use crate::{
+    archive::Shelf,
     config::Config,
     meters::Meters,
     webhooks::{directory::Directory, endpoint_url::UrlRules, store::StoreOutbox},
@@ -33,6 +34,7 @@ const MEMORY_LOOK: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct ApiState {
     shared: Arc<Shared>,
+    shelf: Option<Shelf>,
     stop: CancellationToken,
 }
 
@@ -62,7 +64,14 @@ impl ApiState {
         let endpoints = Directory::new(Arc::new(StoreOutbox::new(store.clone())));
         let (memory, used_keys) = Default::default();
         let shared = Shared { store, catalogue, config, meters, url_rules, endpoints, changes, memory, used_keys };
-        Self { shared: Arc::new(shared), stop: CancellationToken::new() }
+        Self { shared: Arc::new(shared), shelf: None, stop: CancellationToken::new() }
+    }
+
+    /// The same state with an archive of finished jobs.
+    #[must_use]
+    pub fn with_shelf(mut self, shelf: Option<Shelf>) -> Self {
+        self.shelf = shelf;
+        self
     }
 
     /// The same state, whose event streams end when `stop` is cancelled.
@@ -112,6 +121,12 @@ impl ApiState {
     #[must_use]
     pub fn endpoints(&self) -> &Directory {
         &self.shared.endpoints
+    }
+
+    /// The archive of finished jobs, if there is one.
+    #[must_use]
+    pub fn shelf(&self) -> Option<&Shelf> {
+        self.shelf.as_ref()
     }
 
     /// Cancelled when the server stops.

@@ -21,6 +21,17 @@ pub(crate) fn read(text: &str, now: DateTime<Utc>, calendar: &Calendar) -> Resul
     wall.map(|wall| calendar.instant(wall)).ok_or_else(|| wrong(text))
 }
 
+/// The same for a time that is over, which may be a distance before now (`-7d`) instead.
+pub(crate) fn read_past(text: &str, now: DateTime<Utc>, calendar: &Calendar) -> Result<DateTime<Utc>, String> {
+    match text.trim().strip_prefix('-') {
+        Some(distance) => {
+            let distance = distance_of(distance).ok_or_else(|| wrong(text))?;
+            now.checked_sub_signed(distance).ok_or_else(|| wrong(text))
+        }
+        None => read(text, now, calendar),
+    }
+}
+
 /// The text that the API reads.
 pub(crate) fn write(instant: DateTime<Utc>) -> String {
     instant.to_rfc3339_opts(SecondsFormat::Millis, true)
@@ -60,6 +71,16 @@ mod tests {
         assert_eq!(at("2026-11-22 02:00:30").unwrap(), "2026-11-21T18:00:30.000Z");
         assert_eq!(at("+15m").unwrap(), "2026-11-21T10:15:00.000Z");
         assert_eq!(at("+1d").unwrap(), "2026-11-22T10:00:00.000Z");
+    }
+
+    #[test]
+    fn a_time_that_is_over_may_be_a_distance_before_now() {
+        let now = DateTime::parse_from_rfc3339("2026-11-21T10:00:00Z").unwrap().to_utc();
+        let calendar: Calendar = serde_json::from_str("\"Asia/Shanghai\"").unwrap();
+        let past = |text| read_past(text, now, &calendar).map(write);
+        assert_eq!(past("-7d").unwrap(), "2026-11-14T10:00:00.000Z");
+        assert_eq!(past("2026-11-22T02:00").unwrap(), "2026-11-21T18:00:00.000Z");
+        assert!(past("-").unwrap_err().contains("RFC 3339") && past("--7d").is_err());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Lays the file and the variables over the reference, and says everything that does not fit.
 //!
 //! The reference is the schema: its keys are the known keys, and the type of its value is the type of the key. Only
-//! `secrets.*` and `quota.*` are open: names may be added there.
+//! `secrets.*`, `quota.*` and `retention.kinds.*` are open: names may be added there.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -39,6 +39,7 @@ pub(super) fn load(
         layers.add_variable(&name, &text);
     }
     layers.fill_quotas();
+    layers.fill_kinds();
     layers.finish()
 }
 
@@ -107,6 +108,9 @@ impl Layers {
             ["quota", kind, last] if KINDS.contains(&kind) => {
                 self.reference.get(&format!("{MODEL_QUOTA}.{last}")).cloned()
             }
+            ["retention", "kinds", kind, place, last] if leasehold_jobs::kind_names().contains(&kind) => {
+                self.reference.get(&format!("retention.{place}.{last}")).cloned()
+            }
             _ => None,
         }
     }
@@ -147,6 +151,11 @@ impl Layers {
             let fields = self.reference.keys().filter_map(|known| known.strip_prefix(&inside));
             known.extend(fields.map(|field| format!("quota.{kind}.{field}")));
         }
+        if key.starts_with("retention.kind") {
+            let fields = self.kept_fields().into_iter().map(|(field, _)| field);
+            let of_kind = |field: String| leasehold_jobs::kind_names().into_iter().map(move |kind| kept(kind, &field));
+            known.extend(fields.flat_map(of_kind));
+        }
         let distance = |known: &String| strsim::damerau_levenshtein(known, key);
         let near = known.iter().min_by_key(|known| distance(known)).filter(|known| distance(known) * 3 <= key.len());
         near.or_else(|| known.iter().find(|known| last(known) == last(key))).cloned()
@@ -166,6 +175,28 @@ impl Layers {
                 for (field, value) in &fields {
                     let key = format!("{prefix}{field}");
                     self.values.entry(key).or_insert_with(|| (value.clone(), Origin::Reference));
+                }
+            }
+        }
+    }
+
+    /// What is kept of every kind: `succeeded.seconds` and its like, with the values that hold as long as nobody says more.
+    fn kept_fields(&self) -> Vec<(String, Value)> {
+        let general = |(key, value): (&String, &(Value, Origin))| {
+            let field =
+                key.strip_prefix("retention.").filter(|field| !field.starts_with("kinds.") && field.contains('.'));
+            field.map(|field| (field.to_owned(), value.0.clone()))
+        };
+        self.values.iter().filter_map(general).collect()
+    }
+
+    /// A kind that is kept otherwise takes what it leaves out from what is kept of all.
+    fn fill_kinds(&mut self) {
+        let fields = self.kept_fields();
+        for kind in leasehold_jobs::kind_names() {
+            if self.values.keys().any(|key| key.starts_with(&kept(kind, ""))) {
+                for (field, value) in &fields {
+                    self.values.entry(kept(kind, field)).or_insert_with(|| (value.clone(), Origin::Reference));
                 }
             }
         }
@@ -240,6 +271,11 @@ impl Layers {
         }
         root
     }
+}
+
+/// The key of what is kept of a kind.
+fn kept(kind: &str, field: &str) -> String {
+    format!("retention.kinds.{kind}.{field}")
 }
 
 fn insert(table: &mut Table, key: &str, value: Value) {

@@ -39,6 +39,8 @@ pub struct Config {
     pub upkeep: Upkeep,
     /// `retention.*`: how long things are kept.
     pub retention: Retention,
+    /// `archive.*`: where finished jobs go.
+    pub archive: Archive,
     /// `limits.*`: what is refused because it is too much.
     pub limits: Limits,
     /// `retry.*`: attempts and delays when a kind does not say.

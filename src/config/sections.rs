@@ -2,6 +2,7 @@
 //!
 //! Each key is explained once, in `config/leasehold.toml`.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -91,9 +92,31 @@ pub struct Retention {
     pub succeeded: Keep,
     pub cancelled: Keep,
     pub dead: Keep,
+    /// Kinds that are kept otherwise.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub kinds: BTreeMap<String, KeepKind>,
     pub events_per_job: usize,
     pub idempotency_seconds: u64,
     pub deliveries_seconds: u64,
+}
+
+/// What is kept of one kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "each key is explained in config/leasehold.toml")]
+pub struct KeepKind {
+    pub succeeded: Keep,
+    pub cancelled: Keep,
+    pub dead: Keep,
+}
+
+/// `archive.*`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "each key is explained in config/leasehold.toml")]
+pub struct Archive {
+    pub files: String,
+    pub gather_seconds: u64,
 }
 
 /// For how long and how many.

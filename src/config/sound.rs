@@ -93,6 +93,10 @@ fn words(config: &Config, complain: &mut impl FnMut(&str, String)) {
     if !["file:", "s3://"].iter().any(|scheme| config.targets.backups.starts_with(scheme)) {
         complain("targets.backups", format!("`{}` must start with file: or s3://", config.targets.backups));
     }
+    let archive = &config.archive.files;
+    if !archive.is_empty() && archive.strip_prefix("file:").is_none_or(str::is_empty) {
+        complain("archive.files", format!("`{archive}` must be file: and a folder, or empty for no archive"));
+    }
 }
 
 /// Refuses what is not an address with an optional prefix length.

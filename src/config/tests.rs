@@ -86,6 +86,41 @@ fn variables_are_read_by_the_type_of_the_default() {
 }
 
 #[test]
+fn a_kind_may_be_kept_otherwise() {
+    let text = "[retention]\nsucceeded = { count = 77 }\n[retention.kinds.sql_update]\nsucceeded = { seconds = 60 }\n";
+    let config = with_file(text).unwrap();
+    let kept = config.retention.kinds["sql_update"];
+    assert_eq!(
+        (kept.succeeded.seconds, kept.succeeded.count),
+        (60, 77),
+        "what it leaves out is taken from the general"
+    );
+    assert_eq!(kept.dead, config.retention.dead);
+    assert_eq!((config.retention.succeeded.seconds, config.retention.kinds.len()), (604_800, 1));
+    let variable = [("LEASEHOLD__RETENTION__KINDS__SQL_UPDATE__DEAD__COUNT", "5")];
+    assert_eq!(with_variables(&variable).unwrap().retention.kinds["sql_update"].dead.count, 5);
+    let again = with_file(&config.masked()).unwrap();
+    assert_eq!(again, config, "what is shown can be read again");
+    for (wrong, right) in [
+        ("[retention.kinds.sql_updates.dead]\ncount = 1", "retention.kinds.sql_update.dead.count"),
+        ("[retention.kinds.sql_update.died]\ncount = 1", "retention.kinds.sql_update.dead.count"),
+        ("[retention.kinds.sql_update.dead]\ncounts = 1", "retention.kinds.sql_update.dead.count"),
+    ] {
+        let error = with_file(wrong).unwrap_err().to_string();
+        assert!(error.contains(&format!("did you mean `{right}`?")), "{wrong}: {error}");
+    }
+}
+
+#[test]
+fn an_archive_is_a_folder_or_none() {
+    assert_eq!(with_variables(&[("LEASEHOLD__ARCHIVE__FILES", "")]).unwrap().archive.files, "");
+    for wrong in ["s3://bucket/x", "file:", "/var/archive"] {
+        let error = with_variables(&[("LEASEHOLD__ARCHIVE__FILES", wrong)]).unwrap_err();
+        assert_eq!(keys(&error), ["archive.files"], "{error}");
+    }
+}
+
+#[test]
 fn variables_lie_on_top_of_the_file_and_the_file_on_top_of_the_reference() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(b"[worker]\nslots = 3\nlease_ms = 20_000\n").unwrap();

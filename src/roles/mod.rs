@@ -8,6 +8,7 @@ mod admin_key;
 mod boot;
 mod data_folder;
 mod error;
+mod keeping;
 mod log;
 mod redis_child;
 mod redis_files;

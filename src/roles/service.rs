@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leasehold_engine::Store;
-use leasehold_engine::upkeep::{Retention, Upkeep, UpkeepOptions};
+use leasehold_engine::upkeep::Upkeep;
 use leasehold_engine::worker::{Runner, Worker, WorkerOptions};
 use leasehold_jobs::catalogue::Limits;
 use leasehold_jobs::{Catalogue, Services, ServicesOptions};
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::boot::{Opened, open_store};
 use super::data_folder::DataFolder;
 use super::error::BootError;
+use super::keeping::{shelf, upkeep_options};
 use super::signals::Signals;
 use super::{admin_key, sender};
 use crate::api::serve::serve;
@@ -119,6 +120,7 @@ impl Service {
         let meters = Arc::new(Meters::default());
         let catalogue = Arc::new(catalogue(&config, &store)?);
         let url_rules = sender::url_rules(&config, self.address)?;
+        let shelf = shelf(&config)?;
         match &self.folder {
             Some(folder) => admin_key::ensure(&store, folder.path()).await?,
             None if self.parts.api => admin_key::ensure_any(&store, &config.store.data_dir).await?,
@@ -128,7 +130,7 @@ impl Service {
             self.webhooks = Some(sender::dispatcher(&config, &store, url_rules.clone(), self.address)?.start());
         }
         if self.parts.upkeep {
-            self.upkeep = Some(Upkeep::start(&store, upkeep_options(&config)));
+            self.upkeep = Some(Upkeep::start(&store, upkeep_options(&config, shelf.clone())));
             tokio::spawn(sender::forget_callbacks(store.clone(), self.stop.clone()));
         }
         if self.parts.worker {
@@ -138,7 +140,7 @@ impl Service {
             self.worker = Some(Worker::start(&store, runner, worker).await.map_err(failed)?);
         }
         if let Some(listener) = listener {
-            let state = ApiState::new(store, catalogue, config, meters, url_rules);
+            let state = ApiState::new(store, catalogue, config, meters, url_rules).with_shelf(shelf);
             self.api = Some(tokio::spawn(serve(state, listener, self.stop.clone())));
         }
         Ok(())
@@ -256,18 +258,6 @@ pub(crate) fn catalogue(config: &Config, store: &Store) -> Result<Catalogue, Boo
         max_labels_bytes: config.limits.max_labels_bytes,
     };
     Ok(Catalogue::new(Arc::new(services), limits))
-}
-
-fn upkeep_options(config: &Config) -> UpkeepOptions {
-    let kept = |keep: &crate::config::Keep| Retention { max_age_ms: keep.seconds * 1000, max_count: keep.count };
-    UpkeepOptions {
-        promote_ms: config.upkeep.promote_ms,
-        rescue_ms: config.upkeep.rescue_ms,
-        prune_ms: config.upkeep.prune_ms,
-        succeeded: kept(&config.retention.succeeded),
-        cancelled: kept(&config.retention.cancelled),
-        dead: kept(&config.retention.dead),
-    }
 }
 
 fn worker_options(config: &Config, catalogue: &Catalogue, name: Option<String>, meters: Arc<Meters>) -> WorkerOptions {
