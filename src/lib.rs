@@ -6,4 +6,5 @@ pub mod config;
 pub mod demo;
 pub mod meters;
 pub mod roles;
+pub mod schedules;
 pub mod webhooks;

@@ -190,7 +190,7 @@ fn submission(
 }
 
 /// What the job keeps of its callback. The URL is checked here; its endpoint is made when the rules have said yes.
-fn callback_of(state: &ApiState, caller: &Caller, url: &str) -> Result<Value, Problem> {
+pub(super) fn callback_of(state: &ApiState, caller: &Caller, url: &str) -> Result<Value, Problem> {
     let url = EndpointUrl::parse(url, state.url_rules()).map_err(|refused| callback_refused(refused.into()))?;
     Ok(callback_meta(&callback_id(&caller.key.id, &url.to_string())))
 }
@@ -244,7 +244,7 @@ async fn answer(state: &ApiState, accepted: Accepted) -> Result<Response, Proble
     Ok(response)
 }
 
-fn unknown_tenant(id: &str) -> Problem {
+pub(super) fn unknown_tenant(id: &str) -> Problem {
     let shown: String = id.chars().take(80).collect();
     Problem::new(ErrorCode::UnknownTenant, format!("there is no tenant `{shown}`")).field("tenant")
 }

@@ -18,6 +18,7 @@ mod openapi;
 pub(crate) mod out;
 pub mod problem;
 mod queue;
+mod schedule;
 mod serve;
 mod tenant;
 pub(crate) mod time;
@@ -116,6 +117,9 @@ enum Command {
     /// List, set and remove windows: when jobs may start, or may not, again and again
     #[command(subcommand)]
     Window(freeze::Window),
+    /// List, write, pause and remove schedules; look ahead
+    #[command(subcommand)]
+    Schedule(schedule::Schedule),
     /// List, show, write, pause and resume tenants
     #[command(subcommand)]
     Tenant(tenant::Tenant),
@@ -179,6 +183,7 @@ fn dispatch(global: &Global, out: &Out, command: Command) -> Result<(), Failure>
         Command::Limit(args) => on_one_core(args.run(global, out)),
         Command::Freeze(args) => on_one_core(args.run(global, out)),
         Command::Window(args) => on_one_core(args.run(global, out)),
+        Command::Schedule(args) => on_one_core(args.run(global, out)),
         Command::Tenant(args) => on_one_core(args.run(global, out)),
         Command::Key(args) => on_one_core(args.run(global, out)),
         Command::Webhook(args) => on_one_core(args.run(global, out)),

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -9,6 +10,7 @@ use clap::Args;
 use super::{Failure, Global, Out, config};
 use crate::config::Config;
 use crate::roles::{BootError, Parts, Service, ServiceOptions, Signals, init_log};
+use crate::schedules::{self, FileSchedule};
 
 /// More threads than this would only cost memory: jobs wait for databases, and SQLite has threads of its own.
 const MOST_THREADS: usize = 8;
@@ -26,6 +28,8 @@ pub(crate) struct Up {
     /// Leave the worker to other processes (`leasehold worker`)
     #[arg(long)]
     no_worker: bool,
+    #[command(flatten)]
+    schedules: Schedules,
 }
 
 /// Run the API and the webhook sender.
@@ -65,6 +69,8 @@ pub(crate) struct Worker {
 pub(crate) struct Upkeep {
     #[command(flatten)]
     redis: Redis,
+    #[command(flatten)]
+    schedules: Schedules,
 }
 
 /// The sandbox estate and a scripted day.
@@ -95,17 +101,32 @@ struct Redis {
     accept_data_loss: bool,
 }
 
+#[derive(Debug, Args)]
+struct Schedules {
+    /// File of schedules, laid over those of the store (default: schedules.toml beside the file of --config, if it is there)
+    #[arg(long, value_name = "FILE")]
+    schedules: Option<PathBuf>,
+}
+
+/// What a command adds to the configuration.
+#[derive(Default)]
+struct Own {
+    worker_name: Option<String>,
+    schedules: Option<PathBuf>,
+}
+
 impl Up {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let parts = Parts { api: true, worker: !self.no_worker, upkeep: true, webhooks: true, folder: true };
-        serve("up", parts, global, Some(&self.listen), &self.redis, |_| None).await
+        let own = Own { schedules: self.schedules.schedules, ..Own::default() };
+        serve("up", parts, global, Some(&self.listen), &self.redis, |_| own).await
     }
 }
 
 impl Api {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let parts = Parts { api: true, worker: false, upkeep: false, webhooks: true, folder: false };
-        serve("api", parts, global, Some(&self.listen), &self.redis, |_| None).await
+        serve("api", parts, global, Some(&self.listen), &self.redis, |_| Own::default()).await
     }
 }
 
@@ -119,7 +140,7 @@ impl Worker {
             if !self.queue.is_empty() {
                 config.worker.queues.clone_from(&self.queue);
             }
-            self.name.clone()
+            Own { worker_name: self.name.clone(), ..Own::default() }
         })
         .await
     }
@@ -128,7 +149,8 @@ impl Worker {
 impl Upkeep {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let parts = Parts { api: false, worker: false, upkeep: true, webhooks: true, folder: false };
-        serve("upkeep", parts, global, None, &self.redis, |_| None).await
+        let own = Own { schedules: self.schedules.schedules, ..Own::default() };
+        serve("upkeep", parts, global, None, &self.redis, |_| own).await
     }
 }
 
@@ -144,7 +166,7 @@ async fn serve(
     global: &Global,
     listen: Option<&Listen>,
     redis: &Redis,
-    adjust: impl FnOnce(&mut Config) -> Option<String>,
+    adjust: impl FnOnce(&mut Config) -> Own,
 ) -> Result<(), Failure> {
     let mut config = config::load(global)?;
     if let Some(address) = listen.and_then(|listen| listen.listen) {
@@ -153,10 +175,12 @@ async fn serve(
     if let Some(url) = &redis.redis {
         config.store.redis_url = url.clone().into();
     }
-    let worker_name = adjust(&mut config);
+    let own = adjust(&mut config);
+    let schedules = if parts.upkeep { schedules_of(own.schedules, global, &config)? } else { None };
     init_log(&config.log, global.log_format.as_deref()).map_err(|text| Failure::failed("configuration", text))?;
     let signals = Signals::take().map_err(|error| Failure::failed("signals", error.to_string()))?;
-    let options = ServiceOptions { command, parts, accept_data_loss: redis.accept_data_loss, worker_name };
+    let (accept_data_loss, worker_name) = (redis.accept_data_loss, own.worker_name);
+    let options = ServiceOptions { command, parts, accept_data_loss, worker_name, schedules };
     let service = tokio::select! {
         started = Service::start(config, options) => started.map_err(|error| refused(&error))?,
         // Not ready yet, so nothing runs that would have to be waited for; a private Redis ends with our pipe to it.
@@ -165,6 +189,18 @@ async fn serve(
     Out::new(false).line(service.ready_line());
     service.run(&signals).await;
     Ok(())
+}
+
+/// The schedules of the file that is named, or of the one beside the configuration.
+fn schedules_of(
+    named: Option<PathBuf>,
+    global: &Global,
+    config: &Config,
+) -> Result<Option<Vec<FileSchedule>>, Failure> {
+    let beside = || Some(global.config.as_ref()?.with_file_name("schedules.toml")).filter(|path| path.is_file());
+    let Some(path) = named.or_else(beside) else { return Ok(None) };
+    let read = schedules::load(&path, config.rules.calendar().name());
+    read.map(Some).map_err(|error| Failure::failed("configuration", error.to_string()))
 }
 
 fn refused(error: &BootError) -> Failure {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use leasehold_engine::Store;
 use leasehold_engine::upkeep::Upkeep;
-use leasehold_engine::worker::{Runner, Worker, WorkerOptions};
+use leasehold_engine::worker::{Runner, StartError, Worker, WorkerOptions};
 use leasehold_jobs::catalogue::Limits;
 use leasehold_jobs::{Catalogue, Services, ServicesOptions};
 use leasehold_targets::Secrets;
@@ -25,6 +25,7 @@ use crate::api::serve::serve;
 use crate::api::state::ApiState;
 use crate::config::Config;
 use crate::meters::Meters;
+use crate::schedules::{self, FileSchedule, SlotMaker};
 use crate::webhooks::dispatcher::DispatcherHandle;
 
 /// What a process runs.
@@ -61,6 +62,8 @@ pub struct ServiceOptions {
     pub accept_data_loss: bool,
     /// The worker's name; made of chance when left out.
     pub worker_name: Option<String>,
+    /// The schedules of a file, if there is one; laid over the store's when upkeep starts.
+    pub schedules: Option<Vec<FileSchedule>>,
 }
 
 /// Running parts.
@@ -130,13 +133,24 @@ impl Service {
             self.webhooks = Some(sender::dispatcher(&config, &store, url_rules.clone(), self.address)?.start());
         }
         if self.parts.upkeep {
-            self.upkeep = Some(Upkeep::start(&store, upkeep_options(&config, shelf.clone())));
+            if let Some(file) = &options.schedules {
+                let failed = |source| BootError::Store { url: "schedules of a file".to_owned(), source };
+                schedules::apply(&store, file).await.map_err(failed)?;
+            }
+            let (maker, most) = (SlotMaker::new(store.clone(), catalogue.clone()), config.limits.max_waiting_jobs);
+            let upkeep = Upkeep::start(&store, upkeep_options(&config, shelf.clone()));
+            self.upkeep = Some(upkeep.with_schedules(&store, Arc::new(maker), config.upkeep.promote_ms, most));
             tokio::spawn(sender::forget_callbacks(store.clone(), self.stop.clone()));
         }
         if self.parts.worker {
             let worker = worker_options(&config, &catalogue, options.worker_name.clone(), meters.clone());
             let runner: Arc<dyn Runner> = catalogue.clone();
-            let failed = |source| BootError::Store { url: "a connection of the worker's own".to_owned(), source };
+            let failed = |error| match error {
+                StartError::Store(source) => {
+                    BootError::Store { url: "a connection of the worker's own".to_owned(), source }
+                }
+                other => BootError::Kinds(other),
+            };
             self.worker = Some(Worker::start(&store, runner, worker).await.map_err(failed)?);
         }
         if let Some(listener) = listener {
