@@ -1,6 +1,8 @@
 //! The program from outside: its processes, their beginnings and ends, and its words.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
+#[path = "cli/archive.rs"]
+mod archive;
 #[path = "cli/boot.rs"]
 mod boot;
 #[path = "cli/demo.rs"]

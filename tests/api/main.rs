@@ -2,12 +2,15 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
+mod archived;
 mod documents;
 mod events;
+mod gates;
 mod isolation;
 mod jobs;
 mod operations;
 mod refusals;
+mod schedules;
 mod served;
 mod stand;
 mod told;
