@@ -23,6 +23,17 @@ fn routes(job: &str, hook: &str, key: &str) -> Vec<(&'static str, String, Value,
         ("GET", "/v1/queues".into(), Value::Null, 403),
         ("POST", "/v1/queues/default/pause".into(), json!({}), 403),
         ("POST", "/v1/queues/default/resume".into(), json!({}), 403),
+        ("GET", "/v1/gates".into(), Value::Null, 403),
+        ("POST", "/v1/kinds/sql_update/pause".into(), json!({}), 403),
+        ("POST", "/v1/kinds/sql_update/resume".into(), json!({}), 403),
+        ("POST", "/v1/tenants/t-001/pause".into(), json!({}), 404),
+        ("POST", "/v1/tenants/t-001/resume".into(), json!({}), 404),
+        ("POST", "/v1/tenants/t-002/pause".into(), json!({}), 403),
+        ("POST", "/v1/kill-switch".into(), json!({"scope": "all", "reason": "r"}), 403),
+        ("PUT", "/v1/limits/queue/sql".into(), json!({"max_running": 1}), 403),
+        ("GET", "/v1/freezes/year-end".into(), Value::Null, 403),
+        ("GET", "/v1/windows".into(), Value::Null, 403),
+        ("GET", "/v1/windows/nightly".into(), Value::Null, 403),
         ("GET", "/v1/tenants/t-001".into(), Value::Null, 404),
         ("PUT", "/v1/tenants/t-001".into(), tenant_document("t-001"), 404),
         ("PUT", "/v1/tenants/t-002".into(), tenant_document("t-002"), 403),
@@ -71,6 +82,10 @@ async fn ac_199_every_route_denies_a_foreign_tenants_key_as_if_the_thing_were_no
                 .replace("t-001", "{id}")
                 .replace("t-002", "{id}")
                 .replace("/default/", "/{name}/")
+                .replace("/sql_update/", "/{kind}/")
+                .replace("/queue/sql", "/{of}/{name}")
+                .replace("year-end", "{id}")
+                .replace("nightly", "{name}")
         })
         .collect();
     let no_tenants_thing = ["/v1/kinds", "/v1/tenants", "/livez", "/readyz", "/openapi.json", "/docs", "/"];

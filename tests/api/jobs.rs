@@ -220,9 +220,10 @@ async fn explain_lists_every_reason_that_is_known() {
     let queue = blocked.json["queue"].as_str().unwrap().to_owned();
     stand.post(&format!("/v1/queues/{queue}/pause"), &json!({"reason": "disk work"})).await.expect(200);
     let why = stand.get(&format!("/v1/jobs/{}/explain", blocked.id())).await.expect(200);
-    assert_eq!(codes(&why), ["resource_held", "queue_paused", "no_live_worker"]);
-    assert_eq!(why.json["reasons"][0]["job"], holder.id());
-    assert_eq!(why.json["reasons"][1]["text"], "the queue is paused: disk work");
+    assert_eq!(codes(&why), ["queue_paused", "resource_held", "no_live_worker"]);
+    assert_eq!(why.json["reasons"][1]["job"], holder.id());
+    assert_eq!(why.json["reasons"][1]["jobs"], json!([holder.id()]));
+    assert_eq!(why.json["reasons"][0]["text"], "the queue is paused: disk work");
     let planned = stand.post("/v1/jobs", &sql("t-002", 60)).await.expect(202);
     let why = stand.get(&format!("/v1/jobs/{}/explain", planned.id())).await.expect(200);
     assert_eq!(codes(&why)[0], "planned_time");

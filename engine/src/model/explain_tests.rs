@@ -238,7 +238,7 @@ fn a_reason_says_when_it_clears_and_what_it_is_about() {
     let paused = one(&gated(vec![Gate::Pause(Scope::Queue("slow".to_owned()), note("disk work"))]));
     assert_eq!(
         (paused.text.as_str(), paused.about.as_deref()),
-        ("the queue is paused: disk work (by u1)", Some("slow"))
+        ("the queue is paused: disk work", Some("slow"))
     );
     let approval = table().into_iter().map(|(seen, _)| one(&seen)).find(|reason| reason.code == "approval").unwrap();
     assert_eq!((approval.who, approval.until), (vec!["role:it_ops".to_owned()], Some(NOW + 5000)));

@@ -65,9 +65,9 @@ pub(super) fn stops(seen: &Seen) -> Vec<Reason> {
     pauses.chain(kills).collect()
 }
 
+/// The reason that was given. Who gave it is not told: a tenant's callers read this.
 fn because(note: &Note) -> String {
-    let by = if note.by.is_empty() { String::new() } else { format!(" (by {})", note.by) };
-    if note.why.is_empty() { by } else { format!(": {}{by}", note.why) }
+    if note.why.is_empty() { String::new() } else { format!(": {}", note.why) }
 }
 
 fn paused(scope: &Scope, note: &Note) -> Reason {
