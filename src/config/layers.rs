@@ -1,7 +1,7 @@
 //! Lays the file and the variables over the reference, and says everything that does not fit.
 //!
 //! The reference is the schema: its keys are the known keys, and the type of its value is the type of the key. Only
-//! `secrets.*`, `quota.*` and `retention.kinds.*` are open: names may be added there.
+//! `secrets.*`, `quota.*`, `retention.kinds.*` and the limits of queues, kinds and keys are open: names may be added there.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,6 +14,10 @@ use super::{Config, REFERENCE, VARIABLE_PREFIX, sound};
 
 /// The sections that make up [`Rules`](leasehold_jobs::policy::Rules).
 const RULES: [&str; 9] = ["time", "role", "expiry", "sql", "backup", "restore", "verify", "quota", "notify"];
+/// What `limits.*` counts by name.
+const LIMITED: [&str; 3] = ["queues", "kinds", "keys"];
+/// The keys of such a limit.
+const LIMIT_FIELDS: [&str; 3] = ["max_running", "rate", "per_seconds"];
 /// The quota that lends its keys to the others.
 const MODEL_QUOTA: &str = "quota.sql_update";
 
@@ -111,6 +115,9 @@ impl Layers {
             ["retention", "kinds", kind, place, last] if leasehold_jobs::kind_names().contains(&kind) => {
                 self.reference.get(&format!("retention.{place}.{last}")).cloned()
             }
+            ["limits", sort, name, field] if is_limited(sort, name) && LIMIT_FIELDS.contains(&field) => {
+                Some(Value::Integer(1))
+            }
             _ => None,
         }
     }
@@ -155,6 +162,12 @@ impl Layers {
             let fields = self.kept_fields().into_iter().map(|(field, _)| field);
             let of_kind = |field: String| leasehold_jobs::kind_names().into_iter().map(move |kind| kept(kind, &field));
             known.extend(fields.flat_map(of_kind));
+        }
+        if let ["limits", sort, name, _] = key.split('.').collect::<Vec<_>>()[..] {
+            let names: Vec<&str> = if sort.starts_with('q') { vec![name] } else { leasehold_jobs::kind_names() };
+            for (sort, name) in LIMITED.iter().flat_map(|sort| names.iter().map(move |name| (sort, name))) {
+                known.extend(LIMIT_FIELDS.map(|field| format!("limits.{sort}.{name}.{field}")));
+            }
         }
         let distance = |known: &String| strsim::damerau_levenshtein(known, key);
         let near = known.iter().min_by_key(|known| distance(known)).filter(|known| distance(known) * 3 <= key.len());
@@ -270,6 +283,15 @@ impl Layers {
             insert(&mut root, &full, value.clone());
         }
         root
+    }
+}
+
+/// Queues are known to the store alone; a kind must be one of this program's.
+fn is_limited(sort: &str, name: &str) -> bool {
+    match sort {
+        "queues" => !name.is_empty(),
+        "kinds" | "keys" => leasehold_jobs::kind_names().contains(&name),
+        _ => false,
     }
 }
 

@@ -139,6 +139,25 @@ pub struct Limits {
     pub max_result_bytes: usize,
     pub max_labels: usize,
     pub max_labels_bytes: usize,
+    /// Of queues, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub queues: BTreeMap<String, StartLimit>,
+    /// Of kinds, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub kinds: BTreeMap<String, StartLimit>,
+    /// Of each limit key of a kind, by the kind's name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub keys: BTreeMap<String, StartLimit>,
+}
+
+/// How many run at a time, and how many start in a period; 0 is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[expect(missing_docs, reason = "each key is explained in config/leasehold.toml")]
+pub struct StartLimit {
+    pub max_running: u32,
+    pub rate: u32,
+    pub per_seconds: u64,
 }
 
 /// `retry.*`

@@ -1,5 +1,7 @@
 //! What types cannot say about a configuration: ranges, and values that must fit each other.
 
+use leasehold_engine::model::gate::MAX_RATE;
+
 use super::Config;
 
 /// Calls `complain(key, what)` for everything that is not sound.
@@ -8,6 +10,30 @@ pub(super) fn check(config: &Config, mut complain: impl FnMut(&str, String)) {
     percentages(config, &mut complain);
     pairs(config, &mut complain);
     words(config, &mut complain);
+    start_limits(config, &mut complain);
+}
+
+/// A limit that limits nothing is a slip, and a rate has a count and a period.
+fn start_limits(config: &Config, complain: &mut impl FnMut(&str, String)) {
+    const LONGEST_SECONDS: u64 = 31 * 86_400;
+    let limits = &config.limits;
+    for (sort, named) in [("queues", &limits.queues), ("kinds", &limits.kinds), ("keys", &limits.keys)] {
+        for (name, limit) in named {
+            let at = |field: &str| format!("limits.{sort}.{name}.{field}");
+            if limit.max_running == 0 && limit.rate == 0 {
+                complain(&at("max_running"), "must be at least 1, or `rate` must be: this limits nothing".into());
+            }
+            if (limit.rate > 0) != (limit.per_seconds > 0) {
+                complain(&at("per_seconds"), "goes together with `rate`: starts, and the seconds for them".into());
+            }
+            if limit.rate > MAX_RATE {
+                complain(&at("rate"), format!("must be at most {MAX_RATE}: each start is remembered"));
+            }
+            if limit.per_seconds > LONGEST_SECONDS {
+                complain(&at("per_seconds"), format!("must be at most {LONGEST_SECONDS} (31 days)"));
+            }
+        }
+    }
 }
 
 fn at_least_one(config: &Config, complain: &mut impl FnMut(&str, String)) {

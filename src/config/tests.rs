@@ -112,6 +112,38 @@ fn a_kind_may_be_kept_otherwise() {
 }
 
 #[test]
+fn limits_of_queues_kinds_and_keys_are_read_and_checked() {
+    let text = "[limits.kinds.sql_update]\nmax_running = 4\n[limits.queues.copies]\nrate = 10\nper_seconds = 60\n";
+    let config = with_file(text).unwrap();
+    let kind = config.limits.kinds["sql_update"];
+    assert_eq!((kind.max_running, kind.rate), (4, 0));
+    assert_eq!((config.limits.queues["copies"].rate, config.limits.queues["copies"].per_seconds), (10, 60));
+    assert_eq!(with_file(&config.masked()).unwrap(), config, "what is shown can be read again");
+    let variable = [("LEASEHOLD__LIMITS__KEYS__SQL_UPDATE__MAX_RUNNING", "1")];
+    assert_eq!(with_variables(&variable).unwrap().limits.keys["sql_update"].max_running, 1);
+    for (wrong, key) in [
+        ("[limits.kinds.sql_update]\nrate = 5", "limits.kinds.sql_update.per_seconds"),
+        ("[limits.kinds.sql_update]\nper_seconds = 5\nmax_running = 1", "limits.kinds.sql_update.per_seconds"),
+        ("[limits.queues.sql]\nmax_running = 0", "limits.queues.sql.max_running"),
+        ("[limits.queues.sql]\nrate = 10001\nper_seconds = 1", "limits.queues.sql.rate"),
+        ("[limits.queues.sql]\nrate = 1\nper_seconds = 9999999", "limits.queues.sql.per_seconds"),
+        ("[limits.queues.sql]\nmax_running = \"4\"", "limits.queues.sql.max_running"),
+        ("[limits.queues.sql]\nmax_running = -4", "limits.queues.sql.max_running"),
+    ] {
+        let error = with_file(wrong).unwrap_err();
+        assert_eq!(keys(&error), [key], "{wrong}: {error}");
+    }
+    for (wrong, right) in [
+        ("[limits.kinds.sql_updates]\nmax_running = 1", "limits.kinds.sql_update.max_running"),
+        ("[limits.kind.sql_update]\nmax_running = 1", "limits.kinds.sql_update.max_running"),
+        ("[limits.queues.sql]\nmax_runing = 1", "limits.queues.sql.max_running"),
+    ] {
+        let error = with_file(wrong).unwrap_err().to_string();
+        assert!(error.contains(&format!("did you mean `{right}`?")), "{wrong}: {error}");
+    }
+}
+
+#[test]
 fn an_archive_is_a_folder_or_none() {
     assert_eq!(with_variables(&[("LEASEHOLD__ARCHIVE__FILES", "")]).unwrap().archive.files, "");
     for wrong in ["s3://bucket/x", "file:", "/var/archive"] {

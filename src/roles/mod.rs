@@ -15,6 +15,7 @@ mod redis_files;
 mod sender;
 mod service;
 mod signals;
+mod start_limits;
 
 pub use boot::{Opened, look_at_store, open_store, private_redis_url};
 pub use data_folder::DataFolder;

@@ -20,7 +20,7 @@ use super::data_folder::DataFolder;
 use super::error::BootError;
 use super::keeping::{shelf, upkeep_options};
 use super::signals::Signals;
-use super::{admin_key, sender};
+use super::{admin_key, sender, start_limits};
 use crate::api::serve::serve;
 use crate::api::state::ApiState;
 use crate::config::Config;
@@ -133,6 +133,8 @@ impl Service {
             self.webhooks = Some(sender::dispatcher(&config, &store, url_rules.clone(), self.address)?.start());
         }
         if self.parts.upkeep {
+            let failed = |source| BootError::Store { url: "the limits of the configuration".to_owned(), source };
+            start_limits::apply(&store, &config.limits).await.map_err(failed)?;
             if let Some(file) = &options.schedules {
                 let failed = |source| BootError::Store { url: "schedules of a file".to_owned(), source };
                 schedules::apply(&store, file).await.map_err(failed)?;

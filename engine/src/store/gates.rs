@@ -13,7 +13,6 @@ use crate::model::{
 
 /// What came of a change of a gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use]
 pub enum GateSet {
     /// It stands (or stood already).
     Set,
