@@ -1,10 +1,19 @@
 //! The archive by itself: what is put is listed once, in pages, by whoever may see it, whatever lies beside it.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use leasehold_engine::{
     Effect, JobId, JobView, Place, Step, UnixMs, model::JobRecord, model::Sort, upkeep::Archive as _,
+};
+
+use leasehold_targets::{
+    TargetError,
+    files::{FileFacts, Files, Stored},
 };
 
 use super::{ArchiveQuery, Shelf, ShelfError};
@@ -171,6 +180,66 @@ async fn a_tenant_finds_its_own_job_by_id_and_no_other() {
     assert!(find(0, None).await && find(0, Some("t-1")).await && find(1, Some("t-2")).await);
     assert!(!find(0, Some("t-2")).await && !find(1, Some("t-1")).await);
     assert!(lab.shelf.find(&JobId::new(0), None).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn an_object_that_lies_in_another_tenants_folder_shows_it_nothing() {
+    let lab = Lab::new();
+    let put = job("t-1", "a", NOON);
+    lab.shelf.put(std::slice::from_ref(&put)).await.unwrap();
+    let object = lab.objects()[0].clone();
+    let text = object.to_string_lossy().replace("/t-1/", "/t-2/");
+    let strange = std::path::Path::new(&text);
+    std::fs::create_dir_all(strange.parent().unwrap()).unwrap();
+    std::fs::copy(&object, strange).unwrap();
+    assert!(lab.all(&of("t-2"), 10).await.is_empty());
+    assert!(lab.shelf.find(&put.record.id, Some("t-2")).await.unwrap().is_none());
+}
+
+/// A place that loses the last byte of what it is given, and says that all is well.
+struct Forgetful(Arc<dyn Files>);
+
+#[async_trait::async_trait]
+impl Files for Forgetful {
+    fn shown(&self) -> String {
+        self.0.shown()
+    }
+    async fn put(&self, name: &str, source: &Path) -> Result<Stored, TargetError> {
+        self.0.put(name, source).await
+    }
+    async fn put_bytes(&self, name: &str, content: &[u8]) -> Result<Stored, TargetError> {
+        self.0.put_bytes(name, &content[..content.len() - 1]).await
+    }
+    async fn get(&self, name: &str, dest: &Path) -> Result<Stored, TargetError> {
+        self.0.get(name, dest).await
+    }
+    /// As a place on another machine.
+    async fn local_path(&self, _: &str) -> Result<Option<PathBuf>, TargetError> {
+        Ok(None)
+    }
+    async fn list(&self, prefix: &str) -> Result<Vec<FileFacts>, TargetError> {
+        self.0.list(prefix).await
+    }
+    async fn folders(&self, folder: &str) -> Result<Vec<String>, TargetError> {
+        self.0.folders(folder).await
+    }
+    async fn stat(&self, name: &str) -> Result<Option<FileFacts>, TargetError> {
+        self.0.stat(name).await
+    }
+    async fn delete(&self, name: &str) -> Result<bool, TargetError> {
+        self.0.delete(name).await
+    }
+    async fn sweep(&self, older_than: std::time::Duration) -> Result<u64, TargetError> {
+        self.0.sweep(older_than).await
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_read_back_is_not_put() {
+    let mut lab = Lab::new();
+    lab.shelf.files = Arc::new(Forgetful(lab.shelf.files.clone()));
+    let error = lab.shelf.put(&[job("t-1", "a", NOON)]).await.unwrap_err();
+    assert_eq!(error.code, "archive_damaged", "{error}");
 }
 
 #[tokio::test]
