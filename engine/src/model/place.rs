@@ -11,13 +11,13 @@ use serde::{Deserialize, Serialize};
 pub enum Place {
     /// Not yet due: planned, retry delay or durable sleep.
     Scheduled = 0,
-    /// Due, but its resource is held by another job.
+    /// Due, but something stands before it (a resource, a limit, a freeze, a pause); the reason is recorded.
     Blocked = 1,
     /// May run now.
     Ready = 2,
     /// Under a lease with a fence.
     Running = 3,
-    /// Suspended without a worker.
+    /// Suspended without a worker: for a signal, an approval, child jobs.
     Waiting = 4,
     /// Final: done.
     Succeeded = 5,
@@ -34,10 +34,12 @@ pub enum Place {
 pub enum Cause {
     /// Its time has come and its resource is free.
     Due,
-    /// Its time has come and its resource is held.
+    /// Its time has come, and a resource that it needs is held.
     DueButHeld,
-    /// The holder of its resource has let go.
+    /// What stood before it is gone.
     Freed,
+    /// A claim found that it may not start now: a pause, a limit, a freeze, a kind that nobody knows.
+    SetAside,
     /// A worker took it.
     Claim,
     /// Settled: done.
@@ -46,10 +48,18 @@ pub enum Cause {
     Postpone,
     /// Settled: failed for good.
     Fail,
+    /// Settled: waits for a signal, an approval, child jobs.
+    Suspend,
+    /// What it waited for has come, or its deadline.
+    Wake,
+    /// Its code is not the one that wrote its journal.
+    Park,
     /// Handed back unfinished (drain, abort).
     Release,
     /// Cancelled by a person, or settled as cancelled.
     Cancel,
+    /// Cancelled, but steps that have an undo are done: it runs once more, to undo them.
+    CancelAndUndo,
     /// Its lease ran out and it may try again.
     Rescue,
     /// Its lease ran out and no attempt is left.
@@ -63,16 +73,21 @@ pub enum Cause {
 }
 
 /// Every cause, in the order of a job's life.
-pub const CAUSES: [Cause; 14] = [
+pub const CAUSES: [Cause; 19] = [
     Cause::Due,
     Cause::DueButHeld,
     Cause::Freed,
     Cause::Claim,
+    Cause::SetAside,
     Cause::Done,
     Cause::Postpone,
+    Cause::Suspend,
+    Cause::Wake,
+    Cause::Park,
     Cause::Release,
     Cause::Fail,
     Cause::Cancel,
+    Cause::CancelAndUndo,
     Cause::Rescue,
     Cause::Exhaust,
     Cause::Doubt,
@@ -85,15 +100,17 @@ pub const CAUSES: [Cause; 14] = [
 pub const fn next(place: Place, cause: Cause) -> Option<Place> {
     use Place::{Blocked, Cancelled, Dead, Ready, Running, Scheduled, Succeeded, Unknown, Waiting};
     Some(match (place, cause) {
-        (Scheduled, Cause::Due) | (Blocked, Cause::Freed) => Ready,
-        (Scheduled, Cause::DueButHeld) => Blocked,
+        (Scheduled, Cause::Due) | (Blocked, Cause::Freed) | (Waiting, Cause::Wake) => Ready,
+        (Scheduled, Cause::DueButHeld) | (Ready, Cause::SetAside) | (Running, Cause::Park) => Blocked,
         (Ready, Cause::Claim) => Running,
         (Running, Cause::Done) => Succeeded,
         (Running, Cause::Postpone) => Scheduled,
+        (Running, Cause::Suspend) => Waiting,
         (Running, Cause::Release | Cause::Rescue) => Ready,
         (Running, Cause::Fail | Cause::Exhaust) => Dead,
         (Running, Cause::Doubt) => Unknown,
         (Scheduled | Blocked | Ready | Running | Waiting, Cause::Cancel) => Cancelled,
+        (Scheduled | Blocked | Waiting, Cause::CancelAndUndo) => Ready,
         (Dead | Cancelled, Cause::Revive) | (Unknown, Cause::Resolve) => Ready,
         _ => return None,
     })

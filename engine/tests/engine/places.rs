@@ -1,13 +1,15 @@
 //! For each way out of a place: the store makes what `next()` says.
 
+use std::time::Duration;
+
 use leasehold_engine::{
-    JobId, NewJob, Place, Resource,
+    Ctx, Effect, JobId, NewJob, Place, Resource, Verdict,
     model::{CAUSES, Cause, next},
-    store::Outcome,
-    testing::{Lab, Puppet},
+    store::{Cancelled, Outcome, Settled, Settlement},
+    testing::{Actor, Lab, Puppet},
 };
 
-use crate::{claim_one, expect_place, settle};
+use crate::{claim_one, ending, expect_place, settle};
 
 const HELD: &str = "dc:1";
 
@@ -24,21 +26,56 @@ async fn planned(lab: &Lab, resource: bool) -> JobId {
     lab.enqueue(job).await
 }
 
-/// Brings a job into `place`; `None` for places that this slice does not reach.
-async fn bring(lab: &Lab, place: Place) -> Option<JobId> {
+/// Does a step that can be undone, then waits or sleeps as it is told.
+fn actor() -> std::sync::Arc<Actor> {
+    Actor::new(|ctx| async move {
+        let undo = |_: Ctx, _: Option<u32>| async { Ok(()) };
+        ctx.step_with_undo("take out", Effect::Idempotent, || async { Ok(1_u32) }, undo).await?;
+        match &ctx.args()[..] {
+            b"wait" => drop(ctx.wait_signal("go", None).await?),
+            _ => ctx.sleep("nap", Duration::from_secs(3600)).await?,
+        }
+        Verdict::done("went on")
+    })
+}
+
+/// Lets a worker run the job until it is in `place`.
+async fn run_until(lab: &Lab, id: &JobId, place: Place) {
+    let mut worker = lab.quick_worker(actor()).await;
+    lab.until(id, place).await;
+    worker.drain(Duration::from_secs(5)).await;
+}
+
+/// Brings a job into `place` by an actor's attempt.
+async fn suspended(lab: &Lab, place: Place) -> JobId {
+    let says = if place == Place::Waiting { "wait" } else { "sleep" };
+    let id = lab.enqueue(Actor::job(&lab.store, says)).await;
+    run_until(lab, &id, if place == Place::Waiting { place } else { Place::Scheduled }).await;
+    if place == Place::Blocked {
+        lab.store.gate_set("k actor", b"{}").await.unwrap();
+        lab.at(3_600_000);
+        assert!(crate::claim(lab, "w", 1).await.jobs.is_empty(), "its kind is paused");
+    }
+    id
+}
+
+/// Brings a job into `place`, from where `by` can move it.
+async fn bring(lab: &Lab, place: Place, by: Cause) -> JobId {
     let id = match place {
+        _ if by == Cause::CancelAndUndo => suspended(lab, place).await,
         Place::Scheduled => planned(lab, false).await,
         Place::Blocked => {
             with_resource(lab).await;
             with_resource(lab).await
         }
         Place::Ready => lab.enqueue(Puppet::job(&lab.store, "done")).await,
-        Place::Waiting => return None,
+        Place::Waiting => suspended(lab, place).await,
+        Place::Running if by == Cause::Suspend => return lab.enqueue(Actor::job(&lab.store, "wait")).await,
         _ => {
             let id = lab.enqueue(Puppet::job(&lab.store, "done")).await;
             let (_, fence) = claim_one(lab, "w").await;
             let outcome = match place {
-                Place::Running => return Some(id),
+                Place::Running => return id,
                 Place::Succeeded => Outcome::Done,
                 Place::Cancelled => Outcome::Cancelled,
                 Place::Dead => Outcome::Dead,
@@ -49,7 +86,7 @@ async fn bring(lab: &Lab, place: Place) -> Option<JobId> {
         }
     };
     expect_place(lab, &id, place).await;
-    Some(id)
+    id
 }
 
 async fn cause(lab: &Lab, id: &JobId, cause: Cause) {
@@ -60,6 +97,12 @@ async fn cause(lab: &Lab, id: &JobId, cause: Cause) {
         Cause::Fail => Outcome::Dead,
         Cause::Release => Outcome::Release,
         Cause::Doubt => Outcome::Unknown,
+        Cause::Park => {
+            let park = Settlement { error: b"c puppet".to_vec(), ..ending(id, fence, Outcome::Park) };
+            assert_eq!(lab.store.settle(0, &[park]).await.unwrap(), [Settled::Ok]);
+            return;
+        }
+        Cause::Suspend => return run_until(lab, id, Place::Waiting).await,
         _ => return cause_otherwise(lab, id, cause).await,
     };
     settle(lab, id, fence, settled).await;
@@ -77,6 +120,19 @@ async fn cause_otherwise(lab: &Lab, id: &JobId, cause: Cause) {
         }
         Cause::Claim => {
             claim_one(lab, "w").await;
+        }
+        Cause::SetAside => {
+            lab.store.gate_set("k puppet", b"{}").await.unwrap();
+            assert!(crate::claim(lab, "w", 1).await.jobs.is_empty(), "its kind is paused");
+        }
+        Cause::Wake => {
+            lab.store.signal(id, "go", "", b"1", "").await.unwrap();
+        }
+        Cause::CancelAndUndo => assert_eq!(lab.store.cancel(id, "", None).await.unwrap(), Cancelled::Requested),
+        Cause::Cancel if lab.place(id).await == Place::Waiting => {
+            // Without an undo a waiting job would be cancelled at once; this one is, by the worker that undoes it.
+            lab.store.cancel(id, "", None).await.unwrap();
+            run_until(lab, id, Place::Cancelled).await;
         }
         Cause::Cancel => {
             lab.store.cancel(id, "", None).await.unwrap();
@@ -113,20 +169,26 @@ async fn the_scripts_make_what_next_says() {
     for from in Place::ALL {
         for by in CAUSES {
             let Some(to) = next(from, by) else { continue };
-            if from == Place::Waiting || (from, by) == (Place::Scheduled, Cause::DueButHeld) {
+            if (from, by) == (Place::Scheduled, Cause::DueButHeld) {
                 continue;
             }
             let lab = Lab::new().await;
-            let id = bring(&lab, from).await.unwrap();
+            let id = bring(&lab, from, by).await;
             cause(&lab, &id, by).await;
             assert_eq!(lab.place(&id).await, to, "{from} by {by:?}");
             let report = lab.store.audit().await.unwrap();
             assert!(report.findings.is_empty(), "{from} by {by:?}: {:#?}", report.findings);
             seen += 1;
+            lab.store.gate_remove("k actor").await.unwrap();
+            lab.store.promote(0, 10).await.unwrap();
+            if lab.job(&id).await.record.kind == "actor" && !lab.place(&id).await.is_final() {
+                lab.store.cancel(&id, "", None).await.unwrap();
+                run_until(&lab, &id, Place::Cancelled).await;
+            }
             clean(lab).await;
         }
     }
-    assert!(seen >= 15, "{seen}");
+    assert!(seen >= 24, "{seen}");
 }
 
 #[tokio::test]
