@@ -60,6 +60,8 @@ pub enum ErrorCode {
     // Who asks.
     Unauthorized,
     Forbidden,
+    NotYourOwn,
+    NotAnApprover,
     TooManyRequests,
     // The state of the program.
     TooManyJobs,
@@ -72,7 +74,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// All codes, in the order of their groups.
-    pub const ALL: [Self; 51] = {
+    pub const ALL: [Self; 53] = {
         use ErrorCode::*;
         [
             ForbiddenRole,
@@ -119,6 +121,8 @@ impl ErrorCode {
             Gone,
             Unauthorized,
             Forbidden,
+            NotYourOwn,
+            NotAnApprover,
             TooManyRequests,
             TooManyJobs,
             TargetUnreachable,
@@ -200,6 +204,8 @@ impl ErrorCode {
             Self::Gone => ("gone", 410, "It is no longer kept"),
             Self::Unauthorized => ("unauthorized", 401, "A valid API key is required"),
             Self::Forbidden => ("forbidden", 403, "The API key does not allow this"),
+            Self::NotYourOwn => ("not_your_own", 403, "Nobody approves what he asked for himself"),
+            Self::NotAnApprover => ("not_an_approver", 403, "This person may not decide on it"),
             Self::TooManyRequests => ("too_many_requests", 429, "Too many requests"),
             Self::TooManyJobs => ("too_many_jobs", 429, "Too many jobs are waiting"),
             Self::TargetUnreachable => ("target_unreachable", 502, "The far end cannot be reached"),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use leasehold_engine::{
     JobView, Place, Priority, Step, UnixMs,
-    model::{ErrorDocument, Event, JobRecord},
+    model::{ErrorDocument, Event, JobRecord, Wait},
 };
 use leasehold_jobs::{Envelope, policy::rules::DEFERRED_BY_MAINTENANCE};
 use serde::Serialize;
@@ -113,10 +113,17 @@ pub(super) struct ProgressView {
 pub(super) struct StepView {
     /// Unique in the job.
     pub name: String,
+    /// step, sleep, signal, approval, spawn, children, critical or undo.
+    pub sort: String,
     /// What it does to the world: read_only, idempotent, fenced or once.
     pub effect: String,
     /// Whether it ended well; it is not done again then.
     pub done: bool,
+    /// What it waits for, while it does: `for` (time, signal, approval or children) and what belongs to that; of an approval
+    /// who may answer, how many must agree, and the hash of the arguments that they agree to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub wait: Option<Value>,
     /// When it was first begun.
     pub begun_at: String,
     /// When it ended.
@@ -235,11 +242,19 @@ fn deferred(record: &JobRecord) -> Option<&'static str> {
 fn step(step: &Step) -> StepView {
     StepView {
         name: step.name.clone(),
+        sort: word(&step.sort),
         effect: word(&step.effect),
+        wait: step.wait.as_ref().and_then(wait),
         done: step.done,
         begun_at: rfc3339(step.begun_at),
         done_at: if_any(step.done_at),
     }
+}
+
+fn wait(wait: &Wait) -> Option<Value> {
+    let mut shown = serde_json::to_value(wait).ok()?;
+    shown["until"] = if_any(wait.until).into();
+    Some(shown)
 }
 
 /// An event as it is shown.

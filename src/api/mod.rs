@@ -29,6 +29,7 @@ pub mod serve;
 mod schedule_metrics;
 mod schedule_view;
 mod schedules;
+mod signals;
 mod sse;
 pub mod state;
 mod tenants;

@@ -9,15 +9,15 @@ use serde_json::{Value, json};
 use utoipa::OpenApi;
 
 use super::{
-    alerts, changes, deliveries, docs, enqueue, explain, gates, health, jobs, keys, kinds, metrics, problem, queues, schedules, sse, tenants,
-    webhooks,
+    alerts, changes, deliveries, docs, enqueue, explain, gates, health, jobs, keys, kinds, metrics, problem, queues,
+    schedules, signals, sse, tenants, webhooks,
 };
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Leasehold", description = "Durable operations for leased environments."),
     paths(
-        enqueue::enqueue, jobs::list, jobs::show, jobs::log, changes::edit, changes::cancel, changes::revive, changes::resolve,
+        enqueue::enqueue, jobs::list, jobs::show, jobs::log, changes::edit, changes::cancel, changes::revive, changes::resolve, signals::signal,
         sse::events, explain::explain, kinds::list, queues::list, queues::pause, queues::resume,
         gates::list_gates, gates::stops::pause_kind, gates::stops::resume_kind, gates::stops::pause_tenant, gates::stops::resume_tenant,
         gates::stops::kill, gates::stops::unkill, gates::limits::put_limit, gates::limits::remove_limit,

@@ -7,8 +7,8 @@ use axum::{
 };
 
 use super::{
-    alerts, changes, deliveries, docs, edge, enqueue, explain, gates, health, jobs, keys, kinds, metrics, queues, schedules, sse,
-    state::ApiState, tenants, webhooks,
+    alerts, changes, deliveries, docs, edge, enqueue, explain, gates, health, jobs, keys, kinds, metrics, queues,
+    schedules, signals, sse, state::ApiState, tenants, webhooks,
 };
 
 /// Path → what is there.
@@ -20,6 +20,7 @@ fn table() -> Vec<(&'static str, MethodRouter<ApiState>)> {
         ("/v1/jobs/{id}/cancel",         post(changes::cancel)),
         ("/v1/jobs/{id}/revive",         post(changes::revive)),
         ("/v1/jobs/{id}/resolve",        post(changes::resolve)),
+        ("/v1/jobs/{id}/signals/{name}", post(signals::signal)),
         ("/v1/jobs/{id}/events",         get(sse::events)),
         ("/v1/jobs/{id}/log",            get(jobs::log)),
         ("/v1/jobs/{id}/explain",        get(explain::explain)),

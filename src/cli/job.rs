@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::client::{Client, query};
 use super::enqueue::{instant, job_path, read_json, verification};
 use super::out::text;
+use super::signal::{Answer, Signal};
 use super::{Failure, Global, Out, Table, watch};
 
 /// Look at one job or change it.
@@ -40,6 +41,12 @@ pub(crate) enum Job {
         #[arg(long, default_value = "")]
         reason: String,
     },
+    /// Tell a job what it waits for
+    Signal(Signal),
+    /// Agree to what a job asks people
+    Approve(Answer),
+    /// Say no to what a job asks people
+    Refuse(Answer),
     /// Follow a job's events until its end
     Watch(Id),
     /// Why a job is where it is, and what it waits for
@@ -110,6 +117,9 @@ impl Job {
                 }
                 out.show(&client.post(&format!("{}/resolve", job_path(&id.id)), &body).await?, one_line);
             }
+            Self::Signal(signal) => signal.run(&client, out).await?,
+            Self::Approve(answer) => answer.run("approve", &client, out).await?,
+            Self::Refuse(answer) => answer.run("refuse", &client, out).await?,
             Self::Watch(id) => {
                 let job = watch::until_final(&client, &id.id, out).await?;
                 out.show(&job, watch::ending);
@@ -200,10 +210,14 @@ fn describe(job: &Value) -> String {
     for step in job.get("steps").and_then(Value::as_array).into_iter().flatten() {
         steps.row([text(step, "name"), text(step, "effect"), text(step, "begun_at"), text(step, "done_at")]);
     }
+    let open =
+        job.get("steps").and_then(Value::as_array).into_iter().flatten().filter(|step| step.get("wait").is_some());
+    let open: Vec<_> = open.map(waiting).collect();
     let steps = steps.to_string();
     if !steps.is_empty() {
         lines.push(steps);
     }
+    lines.extend(open);
     if !text(job, "error.code").is_empty() {
         lines.push(format!("{:<13}{}: {}", "error", text(job, "error.code"), text(job, "error.message")));
     }
@@ -211,6 +225,26 @@ fn describe(job: &Value) -> String {
         lines.push(format!("{:<13}{result:#}", "result"));
     }
     lines.join("\n")
+}
+
+/// What an open wait of a job waits for.
+fn waiting(step: &Value) -> String {
+    let name = text(step, "name");
+    let mut line = match text(step, "wait.for").as_str() {
+        "signal" => format!("waits in `{name}` for signal `{}`", text(step, "wait.signal")),
+        "children" => format!("waits in `{name}` for {} children", text(step, "wait.many")),
+        "approval" => {
+            let from = step["wait"]["from"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            let from: Vec<_> = from.collect();
+            format!("waits in `{name}` for {} of: {}", text(step, "wait.needed"), from.join(", "))
+        }
+        _ => format!("sleeps in `{name}`"),
+    };
+    let until = text(step, "wait.until");
+    if !until.is_empty() {
+        line.push_str(&format!(", until {until}"));
+    }
+    line
 }
 
 fn explanation(answer: &Value) -> String {

@@ -20,6 +20,7 @@ pub mod problem;
 mod queue;
 mod schedule;
 mod serve;
+mod signal;
 mod tenant;
 pub(crate) mod time;
 mod watch;

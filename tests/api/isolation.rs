@@ -17,6 +17,7 @@ fn routes(job: &str, hook: &str, key: &str) -> Vec<(&'static str, String, Value,
         ("POST", at("/cancel"), json!({}), 404),
         ("POST", at("/revive"), json!({}), 404),
         ("POST", at("/resolve"), json!({"happened": true}), 404),
+        ("POST", at("/signals/paid"), json!({}), 404),
         ("GET", at("/events"), Value::Null, 404),
         ("GET", at("/log"), Value::Null, 404),
         ("GET", at("/explain"), Value::Null, 404),
@@ -82,6 +83,7 @@ async fn ac_199_every_route_denies_a_foreign_tenants_key_as_if_the_thing_were_no
                 .replace("t-001", "{id}")
                 .replace("t-002", "{id}")
                 .replace("/default/", "/{name}/")
+                .replace("/signals/paid", "/signals/{name}")
                 .replace("/sql_update/", "/{kind}/")
                 .replace("/queue/sql", "/{of}/{name}")
                 .replace("year-end", "{id}")

@@ -12,6 +12,7 @@ mod operations;
 mod refusals;
 mod schedules;
 mod served;
+mod signals;
 mod stand;
 mod told;
 mod worked;
