@@ -8,6 +8,7 @@ mod clock;
 mod control;
 mod critical;
 mod enqueue;
+mod example;
 mod fairness;
 mod family;
 mod fences;
@@ -15,11 +16,11 @@ mod freezes;
 mod gates;
 mod journal;
 mod keeping;
-mod listing;
 mod limits;
+mod listing;
 mod locks;
-mod memory;
 mod lost_replies;
+mod memory;
 mod outbox;
 mod places;
 mod resources;
@@ -43,7 +44,14 @@ pub(crate) async fn claim(lab: &Lab, worker: &str, want: usize) -> Claimed {
 }
 
 pub(crate) fn claim_of(worker: &str, request: u64, want: usize) -> Claim {
-    Claim { worker: worker.to_owned(), request, want, lease_ms: 15_000, queues: vec!["default".to_owned()], kinds: Vec::new() }
+    Claim {
+        worker: worker.to_owned(),
+        request,
+        want,
+        lease_ms: 15_000,
+        queues: vec!["default".to_owned()],
+        kinds: Vec::new(),
+    }
 }
 
 /// Claims one job that must be there; its fence.
