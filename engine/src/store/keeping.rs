@@ -229,7 +229,14 @@ impl Store {
             }
             Err(text) => {
                 let now = self.now().await?;
-                pipe.cmd("HSETNX").arg(&key).arg("failing_since").arg(now).cmd("HINCRBY").arg(&key).arg("failures").arg(1);
+                pipe.cmd("HSETNX")
+                    .arg(&key)
+                    .arg("failing_since")
+                    .arg(now)
+                    .cmd("HINCRBY")
+                    .arg(&key)
+                    .arg("failures")
+                    .arg(1);
                 pipe.cmd("HSET").arg(&key).arg("last_error").arg(text);
                 let (news, _, _): (bool, i64, i64) = self.pipe("note_archive", &pipe).await?;
                 Ok(news)

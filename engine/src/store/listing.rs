@@ -118,7 +118,8 @@ impl Store {
             // A tenant that is paused is in no ring.
             let gates = self.gates_in(shard).await?;
             let paused: Vec<&str> = gates.keys().filter_map(|field| field.strip_prefix("t ")).collect();
-            for (queue, priority) in queues.into_iter().flat_map(|queue| (0..4).map(move |priority| (queue, priority))) {
+            for (queue, priority) in queues.into_iter().flat_map(|queue| (0..4).map(move |priority| (queue, priority)))
+            {
                 let rest = format!("{priority}:{queue}");
                 all.push(Source::new(shard, format!("ring:{rest}"), Order::Ring, Some(Place::Ready)));
                 let lists = paused.iter().filter(|tenant| self.shard_of(tenant) == shard);
@@ -225,7 +226,13 @@ impl Store {
     }
 
     /// Tenants of a ring, in the order of their turns.
-    pub(super) async fn ring(&self, shard: u16, key: &str, from: usize, many: usize) -> Result<Vec<String>, StoreError> {
+    pub(super) async fn ring(
+        &self,
+        shard: u16,
+        key: &str,
+        from: usize,
+        many: usize,
+    ) -> Result<Vec<String>, StoreError> {
         let mut cmd = redis::cmd("ZRANGE");
         cmd.arg(self.key(shard, key)).arg(from).arg(from + many - 1);
         self.query("jobs", cmd).await

@@ -228,7 +228,11 @@ async fn a_few_jobs_wait_for_others_before_they_are_put_away() {
     assert_eq!(shelf.puts.load(Ordering::Relaxed), 1);
     lab.at(60_000 + 3_600_000);
     upkeep::prune(&lab.store, &keep(60_000, 1_000_000)).await.unwrap();
-    assert_eq!((shelf.puts.load(Ordering::Relaxed), left(&lab).await), (2, 0), "all whose time is over go with the oldest");
+    assert_eq!(
+        (shelf.puts.load(Ordering::Relaxed), left(&lab).await),
+        (2, 0),
+        "all whose time is over go with the oldest"
+    );
     lab.finish().await;
 }
 

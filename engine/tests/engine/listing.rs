@@ -148,6 +148,9 @@ async fn the_oldest_waiting_job_of_a_queue_is_told_whoevers_it_is() {
     lab.at(5000);
     lab.enqueue(of(&lab, "t-new", "puppet")).await;
     let oldest = lab.store.oldest_waiting().await.unwrap();
-    assert_eq!(oldest.iter().map(|o| (o.queue.as_str(), o.since)).collect::<Vec<_>>(), [("default", leasehold_engine::testing::NOON)]);
+    assert_eq!(
+        oldest.iter().map(|o| (o.queue.as_str(), o.since)).collect::<Vec<_>>(),
+        [("default", leasehold_engine::testing::NOON)]
+    );
     clean_many(lab).await;
 }
