@@ -236,16 +236,13 @@ fn a_reason_says_when_it_clears_and_what_it_is_about() {
     assert_eq!((rate.until, rate.about.as_deref()), (Some(NOW - 10 + 60_000), Some("key host-1 of kind patch")));
     assert_eq!(one(&limited(Some(2), None, 3, &[])).text, "3 of 2 run that may run of key host-1 of kind patch");
     let paused = one(&gated(vec![Gate::Pause(Scope::Queue("slow".to_owned()), note("disk work"))]));
-    assert_eq!(
-        (paused.text.as_str(), paused.about.as_deref()),
-        ("the queue is paused: disk work", Some("slow"))
-    );
+    assert_eq!((paused.text.as_str(), paused.about.as_deref()), ("the queue is paused: disk work", Some("slow")));
     let approval = table().into_iter().map(|(seen, _)| one(&seen)).find(|reason| reason.code == "approval").unwrap();
     assert_eq!((approval.who, approval.until), (vec!["role:it_ops".to_owned()], Some(NOW + 5000)));
     assert!(approval.text.starts_with("2 people have to agree (restart the host?)"), "{}", approval.text);
     let changed = with(place(Place::Blocked), |s| {
         s.job.record.blocked_by = BlockedBy::CodeChanged;
-        s.job.record.events.push(event(EventWord::Blocked, r#"{"message":"step `a` was call 1"}"#));
+        s.job.record.events.push(event(EventWord::Blocked, r#"{"detail":"step `a` was call 1"}"#));
     });
     assert!(one(&changed).text.contains("step `a` was call 1"));
 }

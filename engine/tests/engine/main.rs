@@ -9,6 +9,7 @@ mod control;
 mod critical;
 mod enqueue;
 mod example;
+mod explained;
 mod fairness;
 mod family;
 mod fences;

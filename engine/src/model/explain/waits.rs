@@ -7,7 +7,7 @@ use crate::model::{ApprovalSpec, Awaited, BlockedBy, EventWord, Place, Wait};
 pub(super) fn parked(seen: &Seen) -> Vec<Reason> {
     let mut reasons = Vec::new();
     if is_blocked_by(seen, BlockedBy::CodeChanged) {
-        let said = noted(seen, "message").map(|text| format!(": {text}")).unwrap_or_default();
+        let said = noted(seen, "detail").map(|text| format!(": {text}")).unwrap_or_default();
         let text = format!("other code than this version's began it{said}; POST …/revive goes on, …/cancel ends it");
         reasons.push(Reason::new("code_changed", text).about(&seen.job.record.kind));
     }
