@@ -11,5 +11,7 @@ mod demo;
 mod lab;
 #[path = "cli/life.rs"]
 mod life;
+#[path = "cli/schedules.rs"]
+mod schedules;
 #[path = "cli/words.rs"]
 mod words;

@@ -22,7 +22,11 @@ const PAGE: usize = 500;
 
 /// A schedule of the file.
 #[derive(Debug, Clone, PartialEq)]
-pub struct FileSchedule(ScheduleSpec);
+pub struct FileSchedule {
+    spec: ScheduleSpec,
+    /// The file says nothing of a pause: one that a person asked for stays.
+    pause_stays: bool,
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -39,8 +43,7 @@ struct Entry {
     zone: Option<String>,
     #[serde(default)]
     missed: Missed,
-    #[serde(default)]
-    paused: bool,
+    paused: Option<bool>,
     job: JobTemplate,
 }
 
@@ -61,11 +64,11 @@ pub fn load(path: &Path, zone: &str) -> Result<Vec<FileSchedule>, ConfigError> {
                 let line = text[..entry.span().start].matches('\n').count() + 1;
                 match schedule(entry.into_inner(), path, zone) {
                     Err((key, what)) => complain(line, format!("schedule[{at}].{key}"), what),
-                    Ok(spec) if !names.insert((spec.tenant.clone(), spec.name.clone())) => {
+                    Ok(FileSchedule { spec, .. }) if !names.insert((spec.tenant.clone(), spec.name.clone())) => {
                         let what = format!("tenant `{}` has a schedule `{}` already", spec.tenant, spec.name);
                         complain(line, format!("schedule[{at}].name"), what);
                     }
-                    Ok(spec) => schedules.push(FileSchedule(spec)),
+                    Ok(found) => schedules.push(found),
                 }
             }
         }
@@ -88,7 +91,7 @@ fn read(path: &Path) -> Result<(String, File), (usize, String)> {
 }
 
 /// A schedule of its table; the key that is wrong, and why.
-fn schedule(table: Table, path: &Path, zone: &str) -> Result<ScheduleSpec, (String, String)> {
+fn schedule(table: Table, path: &Path, zone: &str) -> Result<FileSchedule, (String, String)> {
     let entry: Entry = serde_path_to_error::deserialize(Value::Table(table))
         .map_err(|error| (error.path().to_string(), error.inner().message().to_owned()))?;
     check_id("name", &entry.name).map_err(|no| ("name".to_owned(), no.detail.clone()))?;
@@ -102,13 +105,14 @@ fn schedule(table: Table, path: &Path, zone: &str) -> Result<ScheduleSpec, (Stri
         cron: entry.cron,
         zone: entry.zone.unwrap_or_else(|| zone.to_owned()),
         missed: entry.missed,
-        paused: entry.paused,
+        paused: entry.paused.unwrap_or(false),
         made_by: format!("file:{name}"),
         from_file: true,
     };
     rules.timetable().map_err(|bad| (bad.field().to_owned(), bad.to_string()))?;
     let job = Kept { job: entry.job.clone(), callback: None }.to_bytes();
-    Ok(ScheduleSpec { tenant: entry.job.tenant, name: entry.name, rules, job })
+    let spec = ScheduleSpec { tenant: entry.job.tenant, name: entry.name, rules, job };
+    Ok(FileSchedule { spec, pause_stays: entry.paused.is_none() })
 }
 
 /// Writes the file's schedules over what the store has, and forgets those that were the file's and are no more.
@@ -116,8 +120,12 @@ fn schedule(table: Table, path: &Path, zone: &str) -> Result<ScheduleSpec, (Stri
 /// # Errors
 /// [`StoreError`] when the store cannot be reached.
 pub async fn apply(store: &Store, file: &[FileSchedule]) -> Result<(), StoreError> {
-    for FileSchedule(spec) in file {
+    for FileSchedule { spec, pause_stays } in file {
         let (tenant, name) = (&spec.tenant, &spec.name);
+        let mut spec = spec.clone();
+        if *pause_stays {
+            spec.rules.paused = store.schedule(tenant, name).await?.is_some_and(|held| held.spec.rules.paused);
+        }
         let table = match spec.rules.timetable() {
             Ok(table) => table,
             Err(error) => {
@@ -125,7 +133,7 @@ pub async fn apply(store: &Store, file: &[FileSchedule]) -> Result<(), StoreErro
                 continue;
             }
         };
-        match store.put_schedule(spec, &table, None).await? {
+        match store.put_schedule(&spec, &table, None).await? {
             SchedulePut::Ok(revision) => tracing::info!(tenant, name, revision, "a schedule of the file"),
             SchedulePut::Conflict(_) => {}
             SchedulePut::Full(most) => {
@@ -137,7 +145,7 @@ pub async fn apply(store: &Store, file: &[FileSchedule]) -> Result<(), StoreErro
 }
 
 async fn forget_others(store: &Store, file: &[FileSchedule]) -> Result<(), StoreError> {
-    let kept: BTreeSet<_> = file.iter().map(|FileSchedule(spec)| (spec.tenant.as_str(), spec.name.as_str())).collect();
+    let kept: BTreeSet<_> = file.iter().map(|one| (one.spec.tenant.as_str(), one.spec.name.as_str())).collect();
     let mut after: Option<(String, String)> = None;
     loop {
         let cursor = after.as_ref().map(|(tenant, name)| (tenant.as_str(), name.as_str()));
@@ -179,11 +187,11 @@ mod tests {
              cron = \"0 30 23 L * *\"\nzone = \"Europe/Berlin\"\nmissed = \"within:2h\"\npaused = true\n{JOB}\n"
         );
         let found = of(&text).unwrap();
-        let rules: Vec<_> = found.iter().map(|FileSchedule(spec)| &spec.rules).collect();
+        let rules: Vec<_> = found.iter().map(|one| &one.spec.rules).collect();
         assert_eq!((rules[0].zone.as_str(), rules[0].missed, rules[0].paused), ("Asia/Shanghai", Missed::Once, false));
         assert_eq!((rules[1].zone.as_str(), rules[1].missed.to_string().as_str()), ("Europe/Berlin", "within:2h"));
         assert!(rules[1].paused && rules[0].from_file && rules[0].made_by == "file:schedules.toml");
-        let kept = Kept::read(&found[0].0.job).unwrap();
+        let kept = Kept::read(&found[0].spec.job).unwrap();
         assert_eq!((kept.job.kind.as_str(), &kept.job.args["name"]), ("data_center_backup", &"nightly".into()));
     }
 

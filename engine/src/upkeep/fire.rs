@@ -117,7 +117,7 @@ impl<'a> Firing<'a> {
     async fn drop_slots(&self, before: UnixMs, dropped: Dropped, more: bool) -> Result<bool, StoreError> {
         let detail = match self.schedule.spec.rules.missed {
             Missed::Within { .. } => "nothing fired within the time that its policy allows",
-            _ => "nothing fired in time: no upkeep was running, or the store could not be reached",
+            _ => "nothing fired in time: no upkeep was running, or the store was full or away",
         };
         let slots = self.schedule.untold + u64::from(dropped.slots);
         let why = SlotRefusal::of("not_fired", detail);
