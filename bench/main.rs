@@ -60,6 +60,8 @@ struct Figures {
     idle: [Rounds; 2],
     bullmq_idle: [Rounds; 2],
     planned: [Rounds; 2],
+    beside_a_backlog: [Rounds; 2],
+    finished_memory: Rounds,
 }
 
 /// Jobs in a second, in bulk and drained.
@@ -67,6 +69,8 @@ struct Figures {
 struct Queue {
     fill: Rounds,
     drain: Rounds,
+    fill_cpu: Rounds,
+    drain_cpu: Rounds,
 }
 
 #[tokio::main]
@@ -100,15 +104,27 @@ async fn run_round(arguments: &Arguments, peer: Option<&BullMq>, figures: &mut F
     let samples = if arguments.quick { 100 } else { 300 };
 
     let server = Server::start(fsync).await?;
-    figures.bare.fill.push(bare::fill(&server, jobs).await?.per_second());
-    figures.bare.drain.push(bare::drain(&server, jobs).await?.per_second());
+    let bare = &mut figures.bare;
+    bare.fill.push(metered(&server, jobs, &mut bare.fill_cpu, bare::fill(&server, jobs)).await?.per_second());
+    bare.drain.push(metered(&server, jobs, &mut bare.drain_cpu, bare::drain(&server, jobs)).await?.per_second());
 
     let server = Server::start(fsync).await?;
     ours::fill(&server, 0, None).await?; // the scripts are no job's bytes
     let before = server.used_memory().await?;
-    figures.ours.fill.push(ours::fill(&server, jobs, None).await.context("our bulk enqueue")?.per_second());
+    let ours = &mut figures.ours;
+    let filled = metered(&server, jobs, &mut ours.fill_cpu, ours::fill(&server, jobs, None)).await;
+    ours.fill.push(filled.context("our bulk enqueue")?.per_second());
     figures.memory.push((server.used_memory().await? - before) / jobs as f64);
-    figures.ours.drain.push(ours::drain(&server, jobs).await.context("our drain")?.per_second());
+    let drained = metered(&server, jobs, &mut ours.drain_cpu, ours::drain(&server, jobs)).await;
+    ours.drain.push(drained.context("our drain")?.per_second());
+    figures
+        .finished_memory
+        .push((server.used_memory().await? - before) / jobs as f64 - measure::payload().len() as f64);
+
+    let server = Server::start(fsync).await?;
+    let beside = ours::beside_a_backlog(&server, jobs).await.context("one job beside a backlog")?;
+    figures.beside_a_backlog[0].push(beside.percentile(50.0));
+    figures.beside_a_backlog[1].push(beside.percentile(100.0));
 
     let server = Server::start(fsync).await?;
     push_latencies(&mut figures.idle, &ours::idle(&server, samples).await.context("our idle queue")?);
@@ -117,8 +133,10 @@ async fn run_round(arguments: &Arguments, peer: Option<&BullMq>, figures: &mut F
 
     if let Some(peer) = peer {
         let server = Server::start(fsync).await?;
-        figures.bullmq.fill.push(peer.fill(&server, jobs).await?);
-        figures.bullmq.drain.push(peer.drain(&server, jobs, Finished::Keep).await?);
+        let bullmq = &mut figures.bullmq;
+        bullmq.fill.push(metered(&server, jobs, &mut bullmq.fill_cpu, peer.fill(&server, jobs)).await?);
+        let drained = metered(&server, jobs, &mut bullmq.drain_cpu, peer.drain(&server, jobs, Finished::Keep));
+        bullmq.drain.push(drained.await?);
         let server = Server::start(fsync).await?;
         peer.fill(&server, jobs).await?;
         figures.bullmq_removing.push(peer.drain(&server, jobs, Finished::Remove).await?);
@@ -128,6 +146,19 @@ async fn run_round(arguments: &Arguments, peer: Option<&BullMq>, figures: &mut F
         figures.bullmq_idle[1].push(p99);
     }
     Ok(())
+}
+
+/// Runs a measure, and adds what it cost Redis a job, in microseconds of CPU: other work on the machine hardly changes that.
+async fn metered<T>(
+    server: &Server,
+    jobs: usize,
+    cpu: &mut Rounds,
+    measure: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    let before = server.cpu().await?;
+    let figure = measure.await?;
+    cpu.push((server.cpu().await? - before) * 1e6 / jobs as f64);
+    Ok(figure)
 }
 
 fn push_latencies(rounds: &mut [Rounds; 2], latencies: &Latencies) {
@@ -150,6 +181,16 @@ fn table(arguments: &Arguments, figures: &Figures, program: Option<&Program>) ->
     let mut report = Report::default();
     queue_rows(&mut report, figures);
     report.rounds("memory: Redis bytes a waiting job", &figures.memory, "B", Target::AtMost(600.0));
+    report.rounds("memory: a finished job, besides its payload", &figures.finished_memory, "B", Target::AtMost(400.0));
+    let backlog = arguments.jobs;
+    let [half, worst] = &figures.beside_a_backlog;
+    report.rounds(&format!("one job beside another tenant's {backlog}: wait, p50"), half, "ms", Target::None);
+    report.rounds(
+        &format!("one job beside another tenant's {backlog}: wait, longest"),
+        worst,
+        "ms",
+        Target::AtMost(1000.0),
+    );
     report.rounds("idle queue: enqueue to start, p50", &figures.idle[0], "ms", Target::AtMost(2.0));
     report.rounds("idle queue: enqueue to start, p99", &figures.idle[1], "ms", Target::AtMost(10.0));
     report.rounds("  BullMQ, p50", &figures.bullmq_idle[0], "ms", Target::None);
@@ -185,6 +226,10 @@ fn queue_rows(report: &mut Report, figures: &Figures) {
     report.rounds("  bare Lua scripts", &figures.bare.fill, "/s", Target::None);
     report.rounds("  BullMQ addBulk", &figures.bullmq.fill, "/s", Target::None);
     report.once("  ours to BullMQ", ratio(&figures.ours.fill, &figures.bullmq.fill), "x", Target::AtLeast(5.0));
+    for (name, queue) in [("ours", &figures.ours), ("bare", &figures.bare), ("BullMQ", &figures.bullmq)] {
+        report.rounds(&format!("Redis CPU a job, {name}: bulk enqueue"), &queue.fill_cpu, "us", Target::None);
+        report.rounds(&format!("Redis CPU a job, {name}: drain"), &queue.drain_cpu, "us", Target::None);
+    }
 }
 
 fn program_rows(report: &mut Report, program: Option<&Program>) {

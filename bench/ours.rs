@@ -18,6 +18,7 @@ use crate::server::Server;
 const BATCH: usize = 500;
 const LANES: usize = 4;
 const TENANT: &str = "t-bench";
+const SMALL_TENANT: &str = "t-small";
 const NO_LIMIT: u64 = u64::MAX >> 12;
 /// As many no-op jobs at a time as keep the store busy; each waits for the round trip that settles it.
 const SLOTS: usize = 2000;
@@ -32,6 +33,8 @@ struct Noop {
 struct Start {
     at: Instant,
     late_ms: f64,
+    /// Whether it is the job of the tenant that has few.
+    of_small: bool,
 }
 
 #[async_trait]
@@ -42,7 +45,8 @@ impl Runner for Noop {
 
     async fn run(&self, ctx: &Ctx) -> Result<Verdict, JobError> {
         self.runs.fetch_add(1, Ordering::Relaxed);
-        let _ = self.started.send(Start { at: Instant::now(), late_ms: unix_ms() - ctx.record().run_at as f64 });
+        let late_ms = unix_ms() - ctx.record().run_at as f64;
+        let _ = self.started.send(Start { at: Instant::now(), late_ms, of_small: ctx.tenant() == SMALL_TENANT });
         Ok(Verdict::Done(serde_json::Value::Null))
     }
 }
@@ -163,6 +167,29 @@ pub(crate) async fn planned(server: &Server, count: usize, others: usize) -> any
         milliseconds.push(running.next(Duration::from_secs(30)).await?.late_ms);
     }
     ensure!(milliseconds.iter().all(|late| *late > -2.0), "a job started before its time");
+    running.stop().await;
+    Ok(Latencies::new(milliseconds))
+}
+
+/// How long single jobs of one tenant wait while `backlog` jobs of another are ready and the worker is fully loaded.
+pub(crate) async fn beside_a_backlog(server: &Server, backlog: usize) -> anyhow::Result<Latencies> {
+    fill(server, backlog, None).await?;
+    let store = open(server).await?;
+    let mut running = Running::start(&store, SLOTS).await?;
+    running.next(Duration::from_secs(10)).await?;
+    let mut milliseconds = Vec::new();
+    while running.runs.load(Ordering::Relaxed) < backlog * 9 / 10 {
+        let job = NewJob::new(store.new_id(SMALL_TENANT), "noop", SMALL_TENANT, payload());
+        let asked = Instant::now();
+        store.enqueue(&[job], NO_LIMIT).await?;
+        let start = loop {
+            let start = running.next(Duration::from_secs(30)).await?;
+            if start.of_small {
+                break start;
+            }
+        };
+        milliseconds.push(start.at.duration_since(asked).as_secs_f64() * 1000.0);
+    }
     running.stop().await;
     Ok(Latencies::new(milliseconds))
 }

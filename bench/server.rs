@@ -96,6 +96,11 @@ impl Server {
         Ok(value.with_context(|| format!("INFO {section} has no {field}"))?.trim().parse()?)
     }
 
+    /// Seconds of CPU that Redis has used so far.
+    pub(crate) async fn cpu(&self) -> anyhow::Result<f64> {
+        Ok(self.info("cpu", "used_cpu_user").await? + self.info("cpu", "used_cpu_sys").await?)
+    }
+
     /// Bytes that Redis holds for keys and itself.
     pub(crate) async fn used_memory(&self) -> anyhow::Result<f64> {
         self.info("memory", "used_memory").await
