@@ -6,7 +6,7 @@ use leasehold_engine::{
     testing::{Lab, Puppet},
 };
 
-use crate::claim;
+use crate::{claim, claim_one, settle};
 
 const ARGS: &[u8] = &[b'a'; 200];
 const RESULT: &[u8] = br#"{"colour":"green","statements":[{"index":0,"line":1,"ok":true,"rows":1,"ms":12}]}"#;
@@ -64,4 +64,27 @@ async fn e7_a_finished_job_takes_less_than_400_bytes_besides_its_arguments_and_r
 async fn e7_five_steps_of_a_finished_job_take_less_than_400_bytes_more() {
     let each = bytes_a_job(1000, 5).await;
     assert!(each < 800.0, "{each:.0} bytes");
+}
+
+#[tokio::test]
+async fn e7_the_results_of_steps_go_when_their_job_succeeded_and_stay_when_it_may_be_revived() {
+    for (outcome, left) in [(Outcome::Done, 0), (Outcome::Dead, 20_000)] {
+        let lab = Lab::new().await;
+        lab.enqueue(Puppet::job(&lab.store, "")).await;
+        let (id, fence) = claim_one(&lab, "w").await;
+        for (ordinal, name) in (0..).zip(["first", "second"]) {
+            let how = Opening { ordinal, ..Opening::of(Effect::Fenced) };
+            lab.store.step_begin(&id, fence, name, how).await.unwrap();
+            lab.store.step_end(&id, fence, name, &[b'1'; 10_000]).await.unwrap();
+        }
+        let before = lab.job(&id).await.steps;
+        settle(&lab, &id, fence, outcome).await;
+        let mut after = lab.job(&id).await.steps;
+        assert_eq!(after.iter().map(|step| step.result.len()).sum::<usize>(), left);
+        for (step, was) in after.iter_mut().zip(&before) {
+            step.result.clone_from(&was.result);
+        }
+        assert_eq!(after, before, "nothing else of them is forgotten");
+        lab.finish().await;
+    }
 }

@@ -12,6 +12,18 @@ local function close(r, place, word, note)
   if place ~= UNKNOWN then unlock(r) end
 end
 
+-- A job that succeeded does not run again: its steps are kept, their results are not (E7). Those of others are read again
+-- when they are revived.
+local function shorten_journal(r)
+  if not has(r, JOURNAL) then return end
+  local key = prefix .. ':steps:' .. r.id
+  local held = redis.call('HGETALL', key)
+  if #held == 0 or #held > 2000 then return end
+  for i = 2, #held, 2 do if string.byte(held[i]) == 1 then held[i] = string.sub(held[i], 1, 22) end end
+  redis.call('DEL', key)
+  redis.call('HSET', key, unpack(held))
+end
+
 local function is_cancelled(r) return has(r, CANCEL) and not has(r, UNDO) end
 -- A cancel that must still undo what was done goes on at once.
 local function must_undo(r) return has(r, CANCEL) and has(r, UNDO) and not has(r, UNDOING) end
@@ -30,7 +42,10 @@ local function suspend(r)
 end
 
 local apply = {
-  done = function(r, _, note) close(r, SUCCEEDED, 'succeeded', note) end,
+  done = function(r, _, note)
+    shorten_journal(r)
+    close(r, SUCCEEDED, 'succeeded', note)
+  end,
   dead = function(r, _, note) close(r, DEAD, 'failed', note) end,
   cancelled = function(r, _, note) close(r, CANCELLED, 'cancelled', note) end,
   undone = function(r, _, note)
