@@ -11,5 +11,7 @@ mod estate;
 mod bad_input;
 #[path = "crash/mod.rs"]
 mod crash;
+#[path = "rolling/mod.rs"]
+mod rolling;
 #[path = "walkthrough/mod.rs"]
 mod walkthrough;

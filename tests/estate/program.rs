@@ -64,9 +64,24 @@ impl Program {
         if !self.is_ready {
             self.ready().await;
         }
-        let _ = kill(Pid::from_raw(i32::try_from(self.pid).unwrap()), Signal::SIGTERM);
+        self.terminate();
         let status = self.ended().await;
         assert!(status.success(), "it did not end well: {status}\n{}", self.logged());
+    }
+
+    /// Sends SIGTERM.
+    pub fn terminate(&self) {
+        let _ = kill(Pid::from_raw(i32::try_from(self.pid).unwrap()), Signal::SIGTERM);
+    }
+
+    /// Waits until its log has these words.
+    pub async fn says(&self, words: &str) {
+        let said = async {
+            while !self.logged().contains(words) {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, said).await.unwrap_or_else(|_| panic!("it never said `{words}`\n{}", self.logged()));
     }
 
     /// Waits for its end.
