@@ -7,13 +7,13 @@ mod lease_end;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use lease_end::LeaseEnd;
 use leasehold_engine::{
     Ctx, JobError, JobId, NewJob, Place, Runner, Verdict, Worker, args_sha256,
     model::{Answer, Choice},
     store::Cancelled,
     testing::{Lab, Ledger},
 };
-use lease_end::LeaseEnd;
 
 /// A tenant's site, as the example needs it.
 #[async_trait]
@@ -112,6 +112,9 @@ async fn a_lease_that_goes_on_after_all_opens_the_site_again() {
 fn the_page_shows_the_file_that_runs_here() {
     let page = include_str!("../../../docs/workflow-kind.md");
     let file = include_str!("../../../docs/workflow-kind/lease_end.rs");
-    assert!(page.contains(&format!("```rust\n{file}```\n")), "docs/workflow-kind.md does not show lease_end.rs as it is");
+    assert!(
+        page.contains(&format!("```rust\n{file}```\n")),
+        "docs/workflow-kind.md does not show lease_end.rs as it is"
+    );
     assert!(file.lines().count() <= 40, "{} lines", file.lines().count());
 }

@@ -10,8 +10,8 @@ use std::{
 };
 
 use leasehold_engine::{
-    NewJob, Place, Store, StoreOptions, Worker, WorkerOptions,
-    testing::{Puppet, RedisServer},
+    ChildFailure, Ctx, Effect, JobError, NewJob, Place, Store, StoreOptions, Verdict, Worker, WorkerOptions,
+    testing::{Actor, Ledger, Puppet, RedisServer},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -49,19 +49,22 @@ async fn pass(client: UnixStream, redis: &Path, nth: u64, seen: &AtomicU64, lost
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn e10_lost_replies_lose_no_job_and_double_no_effect() {
-    let redis = RedisServer::start();
-    let folder = tempfile::tempdir().unwrap();
-    let (socket, lost) = (folder.path().join("p.sock"), Arc::new(AtomicU64::new(0)));
-    tokio::spawn(losing(socket.clone(), redis.socket(), 7, lost.clone()));
+/// A store that hears every reply, and one that loses every `nth`.
+async fn stores(redis: &RedisServer, folder: &Path, nth: u64, lost: &Arc<AtomicU64>) -> (Store, Store) {
+    let socket = folder.join("p.sock");
+    tokio::spawn(losing(socket.clone(), redis.socket(), nth, lost.clone()));
     while !socket.exists() {
         tokio::task::yield_now().await;
     }
-    let direct = Store::open(StoreOptions::new(redis.url())).await.unwrap();
     let mut options = StoreOptions::new(format!("redis+unix://{}", socket.display()));
     options.resends = 50;
-    let store = Store::open(options).await.unwrap();
+    (Store::open(StoreOptions::new(redis.url())).await.unwrap(), Store::open(options).await.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn e10_lost_replies_lose_no_job_and_double_no_effect() {
+    let (redis, folder, lost) = (RedisServer::start(), tempfile::tempdir().unwrap(), Arc::new(AtomicU64::new(0)));
+    let (direct, store) = stores(&redis, folder.path(), 7, &lost).await;
     let puppet = Puppet::new();
     let mut worker =
         Worker::start(&store, puppet.clone(), WorkerOptions { slots: 4, ..WorkerOptions::default() }).await.unwrap();
@@ -83,6 +86,73 @@ async fn e10_lost_replies_lose_no_job_and_double_no_effect() {
     tokio::time::timeout(Duration::from_secs(60), done).await.expect("all are done");
     assert!(lost.load(Ordering::SeqCst) > 50, "the proxy lost {}", lost.load(Ordering::SeqCst));
     assert_eq!((puppet.times("attempt"), puppet.times("first"), puppet.times("second")), (100, 100, 100));
+    worker.drain(Duration::from_secs(10)).await;
+    assert!(direct.audit().await.unwrap().findings.is_empty());
+}
+
+/// Spawns a child, waits for it and for a signal, and takes back what it did when it is told to.
+async fn workflow(ctx: Ctx, did: Ledger) -> Result<Verdict, JobError> {
+    if &ctx.args()[..] == b"child" {
+        return Verdict::done("child");
+    }
+    let (id, undone) = (ctx.id().to_string(), did.clone());
+    let undo = move |_: Ctx, _: Option<()>| async move {
+        undone.write(format!("undo {id}"));
+        Ok(())
+    };
+    let make = || async { Ok(did.write(format!("make {}", ctx.id()))) };
+    ctx.step_with_undo("make", Effect::Idempotent, make, undo).await?;
+    let child = ctx.spawn_child("spawn", Actor::job(ctx.store(), "child")).await?;
+    ctx.wait_all("child", &[child], ChildFailure::Fail).await?;
+    let first = ctx.wait_signal_as("first", "tell", None).await?;
+    let second = ctx.wait_signal_as("second", "tell", None).await?;
+    match &ctx.args()[..] {
+        b"undo" => Err(JobError::permanent("told_to", "as it was told")),
+        _ => Verdict::done((first.map(|s| s.payload), second.map(|s| s.payload))),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn e10_lost_replies_double_no_child_no_signal_and_no_undo() {
+    let (redis, folder, lost) = (RedisServer::start(), tempfile::tempdir().unwrap(), Arc::new(AtomicU64::new(0)));
+    let (direct, store) = stores(&redis, folder.path(), 7, &lost).await;
+    let did = Ledger::default();
+    let ledger = did.clone();
+    let actor = Actor::new(move |ctx| workflow(ctx, ledger.clone()));
+    let mut worker =
+        Worker::start(&store, actor, WorkerOptions { slots: 4, ..WorkerOptions::default() }).await.unwrap();
+    let mut jobs = Vec::new();
+    for n in 0..40 {
+        let job = Actor::job(&store, if n % 4 == 0 { "undo" } else { "done" });
+        store.enqueue(std::slice::from_ref(&job), 1000).await.unwrap();
+        for payload in [&b"1"[..], b"2"] {
+            store.signal(&job.id, "tell", "", payload, "").await.unwrap();
+        }
+        jobs.push(job.id);
+    }
+    let at = |place| {
+        let direct = direct.clone();
+        async move { direct.counts().await.unwrap().iter().find(|c| c.place == place).map_or(0, |c| c.jobs) }
+    };
+    let done = async {
+        while (at(Place::Succeeded).await, at(Place::Dead).await) != (70, 10) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(Duration::from_secs(60), done).await;
+    assert!(in_time.is_ok(), "{:?}", direct.counts().await.unwrap());
+    assert!(lost.load(Ordering::SeqCst) > 50, "the proxy lost {}", lost.load(Ordering::SeqCst));
+    for id in &jobs {
+        assert_eq!(direct.children(id).await.unwrap().len(), 1, "one child each");
+        let job = direct.job(id).await.unwrap().unwrap();
+        let told = job.record.events.iter().filter(|event| event.word.as_str() == "signalled").count();
+        assert_eq!(told, 2, "each signal counts once");
+        if job.record.place == Place::Succeeded {
+            assert_eq!(&job.record.result[..], b"[1,2]");
+        }
+    }
+    let twice: Vec<_> = did.counts().into_iter().filter(|(_, many)| *many != 1).collect();
+    assert!(twice.is_empty() && did.all().len() == 50, "{twice:?}");
     worker.drain(Duration::from_secs(10)).await;
     assert!(direct.audit().await.unwrap().findings.is_empty());
 }
