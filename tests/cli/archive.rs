@@ -36,3 +36,22 @@ fn a_time_without_the_archive_is_a_usage_error() {
     assert_eq!(wrong.status.code(), Some(2));
     assert!(text(&wrong).contains("--since"), "{wrong:?}");
 }
+
+#[test]
+fn doctor_says_that_the_archive_cannot_be_written_and_the_job_stays() {
+    let lab = Lab::new();
+    let mut command = lab.command(&["up", "--listen", "127.0.0.1:0"]);
+    command.env("LEASEHOLD__RETENTION__SUCCEEDED__COUNT", "0").env("LEASEHOLD__UPKEEP__PRUNE_MS", "50");
+    command.env("LEASEHOLD__ARCHIVE__FILES", "file:dc.db/archive");
+    std::fs::create_dir_all(lab.data()).unwrap();
+    std::fs::write(lab.data().join("dc.db"), "in the way").unwrap();
+    let mut up = Program::start(command);
+    let url = up.ready();
+    lab.tenant(&url);
+    let id = lab.insert(&url);
+    lab.job(&url, &id, |job| job["place"] == "succeeded");
+    up.hear("the archive fails");
+    assert_eq!(lab.job(&url, &id, |_| true)["archived"], serde_json::Value::Null);
+    let doctor = lab.run(&["doctor", "--skip-targets"]);
+    assert!(text(&doctor).contains("finished jobs stay in Redis"), "{}", text(&doctor));
+}

@@ -9,7 +9,8 @@ use leasehold_engine::{Place, Store};
 use leasehold_jobs::Tenant;
 use tokio::time::timeout;
 
-use super::{Doctor, Findings};
+use super::{Doctor, Findings, audit};
+use crate::cli::Out;
 use crate::config::Config;
 use crate::roles::catalogue;
 use crate::webhooks::directory::Directory;
@@ -24,18 +25,20 @@ const SLOW: Duration = Duration::from_millis(20);
 const SKEW_MS: i64 = 2_000;
 const PROBE: Duration = Duration::from_secs(10);
 
-pub(super) async fn look(config: &Config, store: &Store, asked: &Doctor, findings: &mut Findings) {
+pub(super) async fn look(config: &Config, store: &Store, asked: &Doctor, out: Out, findings: &mut Findings) {
     redis(store, findings).await;
     speed(store, findings).await;
+    clock(store, findings).await;
     findings.ok("scripts", "loaded");
     workers(store, findings).await;
     jobs(store, findings).await;
+    archive(config, store, findings).await;
     if !asked.skip_targets {
         targets(config, store, findings).await;
     }
     webhooks(store, findings).await;
     if asked.audit {
-        indexes(store, findings).await;
+        audit::audit(store, out, findings).await;
     }
 }
 
@@ -84,6 +87,21 @@ async fn speed(store: &Store, findings: &mut Findings) {
     if skew.abs() > SKEW_MS { findings.warning("clock", text + "; Redis' decides") } else { findings.ok("clock", text) }
 }
 
+async fn clock(store: &Store, findings: &mut Findings) {
+    let name = "clock jump";
+    match store.clock_jump().await {
+        Err(error) => findings.wrong(name, error.to_string()),
+        Ok(None) => findings.ok(name, "none, or it is accepted"),
+        Ok(Some(jump)) => {
+            let text = format!(
+                "Redis' clock jumped by {} s, destructive jobs do not start: `leasehold clock accept` (clock_jumped)",
+                (jump.to - jump.from) / 1000
+            );
+            findings.wrong(name, text);
+        }
+    }
+}
+
 async fn workers(store: &Store, findings: &mut Findings) {
     match store.workers().await {
         Err(error) => findings.wrong("workers", error.to_string()),
@@ -109,6 +127,17 @@ async fn jobs(store: &Store, findings: &mut Findings) {
     }
     if number(Place::Dead) > 0 {
         findings.warning("dead jobs", format!("{}: `leasehold jobs --place dead`", number(Place::Dead)));
+    }
+}
+
+async fn archive(config: &Config, store: &Store, findings: &mut Findings) {
+    match store.archive_state().await {
+        Err(error) => findings.wrong("archive", error.to_string()),
+        Ok(state) if state.failing_since.is_some() => {
+            findings.wrong("archive", format!("finished jobs stay in Redis: {}", state.last_error));
+        }
+        Ok(_) if config.archive.files.is_empty() => findings.ok("archive", "none; finished jobs are forgotten"),
+        Ok(state) => findings.ok("archive", format!("{} finished jobs in {}", state.jobs, config.archive.files)),
     }
 }
 
@@ -170,19 +199,5 @@ async fn webhooks(store: &Store, findings: &mut Findings) {
         Ok(backlog) if backlog > 10_000 => findings.warning("webhook backlog", format!("{backlog} deliveries wait")),
         Ok(backlog) => findings.ok("webhook backlog", format!("{backlog} deliveries wait")),
         Err(error) => findings.wrong("webhook backlog", error.to_string()),
-    }
-}
-
-async fn indexes(store: &Store, findings: &mut Findings) {
-    match store.audit().await {
-        Err(error) => findings.wrong("audit", error.to_string()),
-        Ok(report) if report.findings.is_empty() => {
-            findings.ok("audit", format!("{} jobs, each in exactly one place", report.jobs));
-        }
-        Ok(report) => {
-            for finding in report.findings {
-                findings.wrong("audit", format!("{}: {}", finding.subject, finding.text));
-            }
-        }
     }
 }
