@@ -24,8 +24,6 @@ pub enum GateSet {
 
 /// Rounds of reading, deciding and writing before [`GateSet::Changed`] is said.
 const ROUNDS: usize = 20;
-/// Keys of a limit looked at with one call.
-const KEYS_A_CALL: usize = 500;
 
 enum Expected<'a> {
     Any,
@@ -80,7 +78,6 @@ impl Store {
                 other => answer = other,
             }
         }
-        self.open_keys_of(field).await?;
         Ok(answer)
     }
 
@@ -93,7 +90,6 @@ impl Store {
         for shard in 0..self.shards {
             stood |= self.remove_in(shard, field, &Expected::Any).await? == Some(true);
         }
-        self.open_keys_of(field).await?;
         Ok(stood)
     }
 
@@ -238,40 +234,5 @@ impl Store {
         let blocked: u64 = counts.iter().filter(|count| count.place == Place::Blocked).map(|count| count.jobs).sum();
         sums.insert("other", blocked.saturating_sub(sums.values().sum()));
         Ok(sums)
-    }
-
-    /// Each key of a kind has waiters of its own; those of keys that run now are asked to look again. A key under which
-    /// nothing runs lets its waiters go by itself.
-    async fn open_keys_of(&self, field: &str) -> Result<(), StoreError> {
-        let Some(kind) = field.strip_prefix("l x ") else { return Ok(()) };
-        let prefix = format!("{kind} ");
-        for shard in 0..self.shards {
-            let mut cursor = 0_u64;
-            loop {
-                let mut cmd = redis::cmd("HSCAN");
-                cmd.arg(self.key(shard, "running")).arg(cursor).arg("COUNT").arg(KEYS_A_CALL);
-                let (next, found): (u64, Vec<(String, String)>) = self.query("gates", cmd).await?;
-                let mine: Vec<_> = found.into_iter().map(|(key, _)| key).filter(|k| k.starts_with(&prefix)).collect();
-                self.open_keys(shard, &mine).await?;
-                cursor = next;
-                if cursor == 0 {
-                    break;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn open_keys(&self, shard: u16, keys: &[String]) -> Result<(), StoreError> {
-        if keys.is_empty() {
-            return Ok(());
-        }
-        let mut pipe = redis::pipe();
-        let openings = self.key(shard, "openings");
-        for key in keys {
-            pipe.cmd("ZADD").arg(&openings).arg("LT").arg(0).arg(format!("l x {key}")).ignore();
-        }
-        pipe.cmd("PUBLISH").arg(self.key(shard, "wake")).arg("*").ignore();
-        self.pipe("gates", &pipe).await
     }
 }

@@ -58,15 +58,34 @@ async fn a_limit_that_is_raised_or_taken_away_lets_waiters_go_at_once() {
         let mut running = claim(&lab, "w", 9).await.jobs;
         assert_eq!(running.len(), 1, "{scope:?}");
         lab.store.put_gate(&limit(scope.clone(), Some(2), None)).await.unwrap();
+        // Upkeep finds the keys, and wakes the workers.
+        lab.store.promote(0, 9).await.unwrap();
         running.extend(claim(&lab, "w", 9).await.jobs);
         assert_eq!(running.len(), 2, "{scope:?}: raised");
         lab.store.gate_remove(&scope.field()).await.unwrap();
+        lab.store.promote(0, 9).await.unwrap();
         running.extend(claim(&lab, "w", 9).await.jobs);
         assert_eq!(running.len(), 4, "{scope:?}: gone");
         for job in running {
             settle(&lab, &job.id, job.fence, Outcome::Done).await;
         }
     }
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_limit_by_key_that_is_gone_lets_go_who_waited_for_a_key_under_which_nothing_runs_any_more() {
+    let lab = Lab::new().await;
+    let scope = LimitScope::Key("puppet".to_owned());
+    lab.store.put_gate(&limit(scope.clone(), Some(1), None)).await.unwrap();
+    for _ in 0..2 {
+        lab.enqueue(NewJob { key: Some("host-1".to_owned()), ..Puppet::job(&lab.store, "done") }).await;
+    }
+    let first = claim(&lab, "w", 9).await.jobs.remove(0);
+    lab.store.gate_remove(&scope.field()).await.unwrap();
+    settle(&lab, &first.id, first.fence, Outcome::Done).await;
+    lab.store.promote(0, 9).await.unwrap();
+    assert_eq!(run_all(&lab).await, 1);
     lab.finish().await;
 }
 

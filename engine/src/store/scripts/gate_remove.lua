@@ -1,4 +1,4 @@
--- Takes a gate away and lets go who waited behind it (for a limit by key, store/gates.rs does). KEYS prefix.
+-- Takes a gate away and lets go who waited behind it: for a limit by key, for any key (`*`). KEYS prefix.
 -- ARGV time, field, expected ('*' whatever is there, else this value).
 -- Reply: 'removed' | 'absent' | 'changed' (another value is there).
 local field, expected = ARGV[2], ARGV[3]
@@ -7,7 +7,7 @@ local held = redis.call('HGET', key, field)
 if not held then return 'absent' end
 if expected ~= '*' and held ~= expected then return 'changed' end
 redis.call('HDEL', key, field)
-if not string.find(field, '^l x ') then open_hold(field, NOW) end
+open_hold(string.find(field, '^l x ') and field .. ' *' or field, NOW)
 -- A claim that met a paused tenant took it out of the ring and noted which ring it was.
 local tenant = string.match(field, '^t (.*)$')
 if tenant then
