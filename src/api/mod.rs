@@ -7,6 +7,7 @@ mod archived;
 pub mod auth;
 mod alerts;
 mod changes;
+mod clock;
 mod deliveries;
 mod docs;
 mod edge;

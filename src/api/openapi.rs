@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use utoipa::OpenApi;
 
 use super::{
-    alerts, changes, deliveries, docs, enqueue, explain, gates, health, jobs, keys, kinds, metrics, problem, queues,
+    alerts, changes, clock, deliveries, docs, enqueue, explain, gates, health, jobs, keys, kinds, metrics, problem, queues,
     schedules, signals, sse, tenants, webhooks,
 };
 
@@ -20,7 +20,7 @@ use super::{
         enqueue::enqueue, jobs::list, jobs::show, jobs::log, changes::edit, changes::cancel, changes::revive, changes::resolve, signals::signal,
         sse::events, explain::explain, kinds::list, queues::list, queues::pause, queues::resume,
         gates::list_gates, gates::stops::pause_kind, gates::stops::resume_kind, gates::stops::pause_tenant, gates::stops::resume_tenant,
-        gates::stops::kill, gates::stops::unkill, gates::limits::put_limit, gates::limits::remove_limit,
+        clock::accept_clock, gates::stops::kill, gates::stops::unkill, gates::limits::put_limit, gates::limits::remove_limit,
         gates::freezes::show_freeze, gates::freezes::put_freeze, gates::freezes::remove_freeze,
         gates::windows::list_windows, gates::windows::show_window, gates::windows::put_window, gates::windows::remove_window,
         schedules::list, schedules::show, schedules::write, schedules::remove, schedules::preview, alerts::list,

@@ -7,7 +7,7 @@ use axum::{
 };
 
 use super::{
-    alerts, changes, deliveries, docs, edge, enqueue, explain, gates, health, jobs, keys, kinds, metrics, queues,
+    alerts, changes, clock, deliveries, docs, edge, enqueue, explain, gates, health, jobs, keys, kinds, metrics, queues,
     schedules, signals, sse, state::ApiState, tenants, webhooks,
 };
 
@@ -33,6 +33,7 @@ fn table() -> Vec<(&'static str, MethodRouter<ApiState>)> {
         ("/v1/kinds/{kind}/resume",      post(gates::stops::resume_kind)),
         ("/v1/tenants/{id}/pause",       post(gates::stops::pause_tenant)),
         ("/v1/tenants/{id}/resume",      post(gates::stops::resume_tenant)),
+        ("/v1/clock/accept",             post(clock::accept_clock)),
         ("/v1/kill-switch",              post(gates::stops::kill).delete(gates::stops::unkill)),
         ("/v1/limits/{of}/{name}",       put(gates::limits::put_limit).delete(gates::limits::remove_limit)),
         ("/v1/freezes/{id}",             get(gates::freezes::show_freeze).put(gates::freezes::put_freeze).delete(gates::freezes::remove_freeze)),

@@ -5,6 +5,7 @@
 //! running API, so that it obeys the same keys and rules as any caller.
 
 pub(crate) mod client;
+mod clock;
 mod config;
 mod doctor;
 mod enqueue;
@@ -106,6 +107,9 @@ enum Command {
     Kind(gate::Kind),
     /// List all that stands before jobs: pauses, kill switches, limits, freezes
     Gates(gate::Gates),
+    /// Look at a jump of the store's clock, and accept it
+    #[command(subcommand)]
+    Clock(clock::Clock),
     /// The emergency stop: start nothing more, or nothing of a kind
     #[command(subcommand)]
     KillSwitch(gate::KillSwitch),
@@ -179,6 +183,7 @@ fn dispatch(global: &Global, out: &Out, command: Command) -> Result<(), Failure>
         Command::Jobs(args) => on_one_core(args.run(global, out)),
         Command::Queue(args) => on_one_core(args.run(global, out)),
         Command::Kind(args) => on_one_core(args.run(global, out)),
+        Command::Clock(args) => on_one_core(args.run(global, out)),
         Command::Gates(args) => on_one_core(args.run(global, out)),
         Command::KillSwitch(args) => on_one_core(args.run(global, out)),
         Command::Limit(args) => on_one_core(args.run(global, out)),

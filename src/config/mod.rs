@@ -37,6 +37,8 @@ pub struct Config {
     pub worker: Worker,
     /// `upkeep.*`: the loops beside the workers.
     pub upkeep: Upkeep,
+    /// `clock.*`: when the store's clock is not trusted.
+    pub clock: Clock,
     /// `retention.*`: how long things are kept.
     pub retention: Retention,
     /// `archive.*`: where finished jobs go.

@@ -84,6 +84,14 @@ pub struct Upkeep {
     pub batch: usize,
 }
 
+/// `clock.*`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "each key is explained in config/leasehold.toml")]
+pub struct Clock {
+    pub max_jump_seconds: u64,
+}
+
 /// `retention.*`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -4,6 +4,9 @@ use leasehold_engine::model::gate::MAX_RATE;
 
 use super::Config;
 
+/// A longer lease would be taken for one from before the clock went back (engine, `rescue`).
+const LONGEST_LEASE_MS: u64 = 3_600_000;
+
 /// Calls `complain(key, what)` for everything that is not sound.
 pub(super) fn check(config: &Config, mut complain: impl FnMut(&str, String)) {
     at_least_one(config, &mut complain);
@@ -37,7 +40,7 @@ fn start_limits(config: &Config, complain: &mut impl FnMut(&str, String)) {
 }
 
 fn at_least_one(config: &Config, complain: &mut impl FnMut(&str, String)) {
-    let Config { server, store, worker, upkeep, limits, retry, webhooks, .. } = config;
+    let Config { server, store, worker, upkeep, clock, limits, retry, webhooks, .. } = config;
     let values = [
         ("server.body_limit_bytes", server.body_limit_bytes as u64),
         ("server.request_timeout_seconds", server.request_timeout_seconds),
@@ -52,6 +55,7 @@ fn at_least_one(config: &Config, complain: &mut impl FnMut(&str, String)) {
         ("upkeep.rescue_ms", upkeep.rescue_ms),
         ("upkeep.prune_ms", upkeep.prune_ms),
         ("upkeep.batch", upkeep.batch as u64),
+        ("clock.max_jump_seconds", clock.max_jump_seconds),
         ("limits.max_waiting_jobs", limits.max_waiting_jobs),
         ("limits.max_args_bytes", limits.max_args_bytes as u64),
         ("retry.max_attempts", u64::from(retry.max_attempts)),
@@ -87,6 +91,12 @@ fn pairs(config: &Config, complain: &mut impl FnMut(&str, String)) {
         complain(
             "worker.renew_ms",
             format!("must be at most half of worker.lease_ms ({half}), or one loss ends a lease"),
+        );
+    }
+    if worker.lease_ms > LONGEST_LEASE_MS {
+        complain(
+            "worker.lease_ms",
+            format!("must be at most {LONGEST_LEASE_MS} (an hour): so late are lost workers noticed"),
         );
     }
     if retry.base_ms > retry.cap_ms {

@@ -37,6 +37,8 @@ pub(super) fn upkeep_options(config: &Config, shelf: Option<Shelf>) -> UpkeepOpt
     UpkeepOptions {
         promote_ms: config.upkeep.promote_ms,
         rescue_ms: config.upkeep.rescue_ms,
+        lease_ms: config.worker.lease_ms,
+        max_jump_ms: config.clock.max_jump_seconds.saturating_mul(1000),
         prune_ms: config.upkeep.prune_ms,
         succeeded: kept(general.succeeded),
         cancelled: kept(general.cancelled),

@@ -286,6 +286,7 @@ fn worker_options(config: &Config, catalogue: &Catalogue, name: Option<String>, 
         lease_ms: config.worker.lease_ms,
         renew_ms: config.worker.renew_ms,
         poll_ms: config.worker.poll_ms,
+        max_jump_ms: config.clock.max_jump_seconds.saturating_mul(1000),
         max_result_bytes: config.limits.max_result_bytes,
         observer: Some(meters),
         ..WorkerOptions::default()

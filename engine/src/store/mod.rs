@@ -30,7 +30,7 @@ mod watch;
 mod workflow;
 
 pub use alerts::Alert;
-pub use audit::{AuditFinding, AuditReport};
+pub use audit::{AuditFinding, AuditProgress, AuditReport};
 pub(crate) use claim::read_claim;
 pub use claim::{Claim, Claimed, Renewed};
 pub use clock::{ClockWatch, Glance};
@@ -51,5 +51,5 @@ pub(crate) use steps::Said;
 pub use steps::{Begun, Ended, Opening};
 pub use tickets::Issued;
 pub use watch::{Change, Changes};
-pub use workflow::{MOST_CHILDREN, MOST_SIGNALS, SIGNAL_BYTES, Signalled};
 pub(crate) use workflow::{Letter, Spawned, Suspended, Until, Wanted};
+pub use workflow::{MOST_CHILDREN, MOST_SIGNALS, SIGNAL_BYTES, Signalled};

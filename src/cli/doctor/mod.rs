@@ -1,6 +1,7 @@
 //! `doctor`: what is wrong with this set-up. Looks at the store itself, so that it works when the API does not, and
 //! changes nothing.
 
+mod audit;
 mod places;
 mod store;
 
@@ -21,7 +22,7 @@ pub(crate) struct Doctor {
     /// Redis to look at (store.redis_url); without one, the private Redis of the data folder
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
-    /// Compare every job with every index too; reads the whole store
+    /// Compare every job with every index, counter, lock and limit too; reads the whole store
     #[arg(long)]
     audit: bool,
     /// Leave out the tenants' databases: for health checks of a worker, which a tenant's trouble should not restart
@@ -81,7 +82,7 @@ impl Doctor {
                 if let Some(url) = &self.redis {
                     config.store.redis_url = url.clone().into();
                 }
-                self.look(&config, &mut findings).await;
+                self.look(&config, *out, &mut findings).await;
             }
         }
         let wrong = findings.0.iter().filter(|check| check.state == State::Wrong).count();
@@ -89,12 +90,12 @@ impl Doctor {
         if wrong == 0 { Ok(()) } else { Err(Failure::Shown) }
     }
 
-    async fn look(&self, config: &Config, findings: &mut Findings) {
+    async fn look(&self, config: &Config, out: Out, findings: &mut Findings) {
         places::data_folder(config, findings);
         places::tools(config, findings);
         match look_at_store(config).await {
             Err(error) => findings.wrong("redis", format!("{error} ({})", error.code())),
-            Ok(store) => store::look(config, &store, self, findings).await,
+            Ok(store) => store::look(config, &store, self, out, findings).await,
         }
     }
 }

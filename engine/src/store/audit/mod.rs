@@ -28,6 +28,20 @@ pub struct AuditReport {
     pub findings: Vec<AuditFinding>,
 }
 
+/// How far the audit is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AuditProgress {
+    /// What it looks at: `records`, `lists`, `locks`, `holds`.
+    pub stage: &'static str,
+    /// Records read.
+    pub jobs: u64,
+    /// Records in all, by the counters.
+    pub of: u64,
+}
+
+/// Who is told how far the audit is.
+type Told<'a> = &'a (dyn Fn(AuditProgress) + Sync);
+
 /// How often findings are looked at again.
 const LOOKS_AGAIN: usize = 3;
 
@@ -38,29 +52,46 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the store cannot be reached.
     pub async fn audit(&self) -> Result<AuditReport, StoreError> {
-        let mut report = self.audit_once().await?;
+        self.audit_told(&|_| ()).await
+    }
+
+    /// The same, telling how far it is.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be reached.
+    pub async fn audit_told(&self, told: &(dyn Fn(AuditProgress) + Sync)) -> Result<AuditReport, StoreError> {
+        let mut report = self.audit_once(told).await?;
         for _ in 0..LOOKS_AGAIN {
             if report.findings.is_empty() {
                 break;
             }
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             let before: BTreeSet<String> = report.findings.into_iter().map(|f| f.subject).collect();
-            report = self.audit_once().await?;
+            report = self.audit_once(told).await?;
             report.findings.retain(|f| before.contains(&f.subject));
         }
         Ok(report)
     }
 
-    async fn audit_once(&self) -> Result<AuditReport, StoreError> {
+    async fn audit_once(&self, told: Told<'_>) -> Result<AuditReport, StoreError> {
         let mut report = AuditReport::default();
+        let of = self.counts().await?.iter().map(|count| count.jobs).sum();
         for shard in 0..self.shards {
-            self.audit_shard(shard, &mut report).await?;
+            let before = report.jobs;
+            let tell = |stage, jobs| told(AuditProgress { stage, jobs: before + jobs, of });
+            self.audit_shard(shard, &mut report, &tell).await?;
         }
         Ok(report)
     }
 
-    async fn audit_shard(&self, shard: u16, report: &mut AuditReport) -> Result<(), StoreError> {
-        let records = self.all_records(shard).await?;
+    async fn audit_shard(
+        &self,
+        shard: u16,
+        report: &mut AuditReport,
+        tell: &(dyn Fn(&'static str, u64) + Sync),
+    ) -> Result<(), StoreError> {
+        let records = self.all_records(shard, tell).await?;
+        let many = records.len() as u64;
         report.jobs += records.len() as u64;
         let mut say =
             |subject: &str, text: String| report.findings.push(AuditFinding { subject: subject.to_owned(), text });
@@ -96,12 +127,19 @@ impl Store {
                 );
             }
         }
+        tell("lists", many);
         self.audit_lists(shard, &records, &mut say).await?;
+        tell("locks", many);
         self.audit_locks(shard, &records, &mut say).await?;
+        tell("holds", many);
         self.audit_holds(shard, &records, &mut say).await
     }
 
-    async fn all_records(&self, shard: u16) -> Result<BTreeMap<String, JobRecord>, StoreError> {
+    async fn all_records(
+        &self,
+        shard: u16,
+        tell: &(dyn Fn(&'static str, u64) + Sync),
+    ) -> Result<BTreeMap<String, JobRecord>, StoreError> {
         let ids: Vec<String> = self
             .scan(&self.key(shard, "j:*"))
             .await?
@@ -113,6 +151,7 @@ impl Store {
             for (id, record) in batch.iter().zip(self.records(shard, batch).await?) {
                 all.extend(record.map(|r| (id.clone(), r)));
             }
+            tell("records", all.len() as u64);
         }
         Ok(all)
     }

@@ -1,0 +1,46 @@
+//! `clock …`: looks at a jump of the store's clock, and accepts it.
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::client::Client;
+use super::gate::Why;
+use super::out::text;
+use super::{Failure, Global, Out};
+
+/// Look at a jump of the store's clock, and accept it. Until then, destructive jobs do not start.
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Example:\n  leasehold clock accept --reason 'the host had the wrong year'")]
+pub(crate) enum Clock {
+    /// Whether the clock jumped, and nobody has accepted it yet
+    Show,
+    /// The time that the clock shows now is right: start destructive jobs again
+    Accept {
+        #[command(flatten)]
+        why: Why,
+    },
+}
+
+impl Clock {
+    pub(crate) async fn run(self, global: &Global, out: &Out) -> Result<(), Failure> {
+        let client = Client::new(global)?;
+        let mut gates = match self {
+            Self::Show => client.get("/v1/gates").await?,
+            Self::Accept { why } => client.post("/v1/clock/accept", &why.body()).await?,
+        };
+        out.show(&json!({ "clock": gates["clock"].take() }), shown);
+        Ok(())
+    }
+}
+
+fn shown(answer: &Value) -> String {
+    match &answer["clock"] {
+        Value::Null => "the clock has not jumped, or it is accepted".to_owned(),
+        jump => format!(
+            "the clock jumped from {} to {}, seen at {}; destructive jobs wait for `leasehold clock accept`",
+            text(jump, "from"),
+            text(jump, "to"),
+            text(jump, "seen_at")
+        ),
+    }
+}
