@@ -1,4 +1,4 @@
-//! The scripts: one Lua file a verb, with one prelude. Guards that what runs is what lies in `scripts/`.
+//! The scripts: one Lua file a verb, behind one prelude (in three parts). Guards that what runs is what lies in `scripts/`.
 
 /// A verb of the store.
 pub(crate) struct Script {
@@ -10,7 +10,11 @@ pub(crate) struct Script {
     own_lines: usize,
 }
 
-const PRELUDE: &str = include_str!("scripts/prelude.lua");
+const PRELUDE: &str = concat!(
+    include_str!("scripts/prelude.lua"),
+    include_str!("scripts/places.lua"),
+    include_str!("scripts/resources.lua")
+);
 const DUE: &str = include_str!("scripts/due.lua");
 const LEAD: &str = include_str!("scripts/lead.lua");
 const TICKET: &str = include_str!("scripts/ticket.lua");

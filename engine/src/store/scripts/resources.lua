@@ -1,0 +1,107 @@
+-- Shared by every script, behind places.lua: how a job comes to be ready and how it ends; resources and their lines, parents.
+-- Resources are named in one global order; `~` before a name says that others may share it.
+local function resources_of(who)
+  if not who.resources then
+    who.resources, who.shares = {}, {}
+    for entry in string.gmatch(who.resource, '[^\n]+') do
+      local name = string.match(entry, '^~(.*)$')
+      who.resources[#who.resources + 1] = name or entry
+      who.shares[name or entry] = name ~= nil
+    end
+  end
+  return who.resources
+end
+
+local function take_lock(name, shared, id)
+  local key = lock_key(name)
+  local holders = redis.call('HLEN', key)
+  local passable = holders == 0 or (shared and (holders > 1 or redis.call('HVALS', key)[1] == 's'))
+  if passable then redis.call('HSET', key, id, shared and 's' or 'x') end
+  return passable
+end
+
+-- Takes what is missing of the job's resources, in their order; the name of the one that it must wait for, or nil.
+-- Nobody goes before those who wait already.
+local function acquire(r)
+  for _, name in ipairs(resources_of(r.who)) do
+    if redis.call('HEXISTS', lock_key(name), r.id) == 0 then
+      if redis.call('EXISTS', waiters_key('r ' .. name)) == 1 then return name end
+      if not take_lock(name, r.who.shares[name], r.id) then return name end
+    end
+    set(r, LOCKED)
+  end
+end
+
+-- A due job becomes ready, or blocked while others hold what it needs (ENG-09).
+local function enter_due(r, front)
+  local missing = r.who.resource ~= '' and acquire(r)
+  if missing then return block(r, RESOURCE_HELD, 'r ' .. missing) end
+  r.reason = 0
+  enter(r, READY, nil, front)
+end
+
+-- Lets go on those who wait for a resource, in their order, as far as they fit beside those who hold it.
+local function serve(name)
+  local waiters = waiters_key('r ' .. name)
+  for _ = 1, 50 do
+    local id = redis.call('ZRANGE', waiters, 0, 0)[1]
+    local heir = id and load(id)
+    if not heir then return end
+    local shared = resources_of(heir.who) and heir.who.shares[name]
+    if not take_lock(name, shared, id) then return end
+    set(heir, LOCKED)
+    leave(heir)
+    enter_due(heir)
+    if not shared then return end
+  end
+  open_hold('r ' .. name, NOW)
+end
+
+-- Lets go of all that the job holds.
+local function unlock(r)
+  if not has(r, LOCKED) then return end
+  clear(r, LOCKED)
+  r.dirty = true
+  for _, name in ipairs(resources_of(r.who)) do
+    if redis.call('HDEL', lock_key(name), r.id) == 1 then serve(name) end
+  end
+end
+
+-- A suspended job goes on; one that runs and was about to be suspended will find its hold gone.
+local function wake(r)
+  if r.place == WAITING then
+    leave(r)
+    enter_due(r)
+  elseif r.place == RUNNING then
+    drop_hold(r.id)
+  end
+end
+
+local function tell_parent(r)
+  local key = children_key(r.who.parent)
+  local mark = redis.call('HGET', key, r.id)
+  if not mark then return end
+  redis.call('HSET', key, r.id, WORDS[r.place])
+  if mark ~= 'waited' then return end
+  local left = redis.call('HINCRBY', key, '#left', -1)
+  local spoiled = r.place ~= SUCCEEDED and redis.call('HEXISTS', key, '#fail') == 1
+  local parent = (left <= 0 or spoiled) and load(r.who.parent)
+  if parent then wake(parent) end
+end
+
+-- Ends a job: a word with nothing to note is known from the hot fields. Its parent hears of it; the children of a job that
+-- did not succeed are cancelled by cascade.
+local function finish(r, place, word, note)
+  enter(r, place)
+  tell(r, word, note)
+  if note == '' and place ~= UNKNOWN then
+    r.reason = QUIET_END
+  else
+    write_down_start(r)
+    write_down(r, word, r.seq, NOW, note)
+  end
+  if place == UNKNOWN then return end
+  if has(r, JOURNAL) then drop_hold(r.id) end
+  if has(r, FAMILY) and place ~= SUCCEEDED then redis.call('RPUSH', prefix .. ':cascade', r.id) end
+  if r.who.parent ~= '' then tell_parent(r) end
+end
