@@ -207,7 +207,8 @@ impl Admitted {
             ticket: self.ticket.clone(),
             notify: self.notify,
             destructive: self.destructive,
-            key: None,
+            // Limits by key count a tenant's jobs of a kind.
+            key: Some(self.tenant.clone()),
             parent: None,
         }
     }

@@ -148,7 +148,7 @@ pub(crate) enum Of {
     Queue,
     /// Jobs of a kind
     Kind,
-    /// Jobs of a kind, each limit key by itself
+    /// Jobs of a kind, each limit key by itself; the limit key of the kinds here is the tenant
     Key,
 }
 

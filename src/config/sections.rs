@@ -153,7 +153,7 @@ pub struct Limits {
     /// Of kinds, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub kinds: BTreeMap<String, StartLimit>,
-    /// Of each limit key of a kind, by the kind's name.
+    /// Of each limit key (the tenant) of a kind, by the kind's name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub keys: BTreeMap<String, StartLimit>,
 }
