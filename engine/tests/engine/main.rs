@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 mod approvals;
+mod audit;
 mod changed_code;
 mod children;
 mod clock;
@@ -26,6 +27,7 @@ mod outbox;
 mod places;
 mod resources;
 mod schedules;
+mod schedules_kept;
 mod schedules_killed;
 mod steps;
 mod undo;
