@@ -17,6 +17,7 @@ mod fences;
 mod freezes;
 mod gates;
 mod journal;
+mod left_behind;
 mod keeping;
 mod limits;
 mod listing;

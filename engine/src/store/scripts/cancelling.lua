@@ -4,7 +4,7 @@ local asked = {}
 local function cancel_job(r, note)
   if has(r, FAMILY) then redis.call('RPUSH', prefix .. ':cascade', r.id) end
   if r.place ~= RUNNING and not has(r, UNDO) then
-    leave(r)
+    step_out(r)
     finish(r, CANCELLED, 'cancelled', note)
     unlock(r)
     return 'cancelled'
@@ -14,7 +14,7 @@ local function cancel_job(r, note)
   if r.place == RUNNING then
     asked[#asked + 1] = r.id
   elseif r.place ~= READY then
-    leave(r)
+    step_out(r)
     enter_due(r)
   end
   return 'cancelling'

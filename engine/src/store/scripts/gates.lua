@@ -70,7 +70,8 @@ end
 local function room_under(limit)
   local room = limit.max > 0 and math.max(limit.max - limit.running, 0) or NEVER
   if limit.rate == 0 then return room end
-  local free = limit.rate - redis.call('LLEN', limit.starts)
+  -- A rate that was lowered has more starts behind it than it looks at.
+  local free = limit.rate - math.min(limit.rate, redis.call('LLEN', limit.starts))
   for _, at in ipairs(redis.call('LRANGE', limit.starts, -limit.rate, -1)) do
     if tonumber(at) + limit.period > NOW then break end
     free = free + 1

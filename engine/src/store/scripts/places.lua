@@ -85,6 +85,13 @@ local function leave(r)
   end
 end
 
+-- Takes a job out of a line that it has not come to the end of: those behind it may fit beside who holds the resource.
+local function step_out(r)
+  local hold = r.place == BLOCKED and hold_of(r.id)
+  leave(r)
+  if hold and string.sub(hold, 1, 2) == 'r ' and redis.call('EXISTS', waiters_key(hold)) == 1 then open_hold(hold, NOW) end
+end
+
 -- The index of a place is written by flush(), once, however often the job moved until then.
 local function enter(r, place, score, front)
   r.place, r.dirty, r.moved, r.score = place, true, true, score or r.run_at

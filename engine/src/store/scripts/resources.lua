@@ -89,6 +89,12 @@ local function tell_parent(r)
   if parent then wake(parent) end
 end
 
+-- A job that failed for good gives its unit back, and takes it again when it is revived. A counter whose period is over stays gone.
+local function count_unit(r, by)
+  local key = prefix .. ':allowance:' .. r.who.allowance
+  if r.who.allowance ~= '' and redis.call('EXISTS', key) == 1 then redis.call('INCRBY', key, by) end
+end
+
 -- Ends a job: a word with nothing to note is known from the hot fields. Its parent hears of it; the children of a job that
 -- did not succeed are cancelled by cascade.
 local function finish(r, place, word, note)

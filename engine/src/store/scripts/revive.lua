@@ -12,6 +12,7 @@ if r.place == BLOCKED and r.reason == CODE_CHANGED then
   return { 'revived', WORDS[r.place] }
 end
 if r.place ~= DEAD and r.place ~= CANCELLED then return { 'not_final', WORDS[r.place] } end
+if r.place == DEAD then count_unit(r, 1) end
 leave(r)
 if r.reason == QUIET_END then
   write_down_start(r)

@@ -7,7 +7,7 @@
 local many = tonumber(ARGV[2])
 
 local function close(r, place, word, note)
-  if place == DEAD and r.who.allowance ~= '' then redis.call('DECR', prefix .. ':allowance:' .. r.who.allowance) end
+  if place == DEAD then count_unit(r, -1) end
   finish(r, place, word, note)
   if place ~= UNKNOWN then unlock(r) end
 end
