@@ -7,6 +7,7 @@
 )]
 
 mod actor;
+pub mod bare;
 mod lab;
 mod puppet;
 

@@ -1,0 +1,97 @@
+//! The model test: random sequences of every verb on a small reference model and on a real Redis, side by side. What differs
+//! is shrunk to the fewest lines that still show it.
+//!
+//! `LEASEHOLD_SEED=n` plays a sequence of an earlier run again; `LEASEHOLD_SEQUENCES=n` says how many each test plays.
+#![expect(clippy::expect_used, clippy::print_stdout, reason = "a test may panic, and says its seed")]
+
+mod apply;
+mod claims;
+mod control;
+mod gates;
+mod generate;
+mod life;
+mod model;
+mod resources;
+mod run;
+mod seen;
+mod send;
+mod shrink;
+mod upkeep;
+mod verbs;
+mod workflow;
+
+use std::time::Instant;
+
+use generate::{Generator, Theme};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use run::{Bench, Care};
+use verbs::Line;
+
+/// Sequences that each test plays.
+const SEQUENCES: u64 = 2500;
+/// Every so many sequences one is brought to its end and audited.
+const TO_THE_END: u64 = 5;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
+}
+
+/// Makes and plays one sequence; on a difference, its lines and what differs.
+async fn sequence(bench: &mut Bench, theme: Theme, seed: u64, care: Care) -> Result<usize, (Vec<Line>, String)> {
+    let mut chance = StdRng::seed_from_u64(seed);
+    let many = chance.random_range(15..=30);
+    let mut lines = Vec::with_capacity(many);
+    let mut play = bench.play(care);
+    for _ in 0..many {
+        let line = Generator { chance: &mut chance, model: &play.model, theme }.line();
+        lines.push(line.clone());
+        if let Err(text) = play.line(&line).await {
+            return Err((lines, text));
+        }
+    }
+    let end = if care.to_the_end { play.bring_to_the_end().await } else { play.compare() };
+    end.map(|()| many).map_err(|text| (lines, text))
+}
+
+async fn play(theme: Theme) {
+    let (again, wanted) = (number("LEASEHOLD_SEED"), number("LEASEHOLD_SEQUENCES"));
+    let seed = again.unwrap_or_else(|| rand::rng().random_range(0..1 << 48));
+    let many = wanted.unwrap_or(if again.is_some() { 1 } else { SEQUENCES });
+    println!("{theme:?}: {many} sequences from LEASEHOLD_SEED={seed} on");
+    let (mut bench, began, mut verbs) = (Bench::new().await, Instant::now(), 0);
+    for seed in seed..seed + many {
+        let care = Care { every: 3, to_the_end: seed % TO_THE_END == 0 };
+        match sequence(&mut bench, theme, seed, care).await {
+            Ok(played) => verbs += played,
+            Err((lines, text)) => {
+                let (fewest, why) = shrink::shrink(&mut bench, lines, text, care.to_the_end).await;
+                let listed: Vec<_> = fewest.iter().map(|line| format!("  {line:?}")).collect();
+                panic!(
+                    "the store does otherwise than the model (LEASEHOLD_SEED={seed} plays it again)\n{}\n=> {why}",
+                    listed.join("\n")
+                );
+            }
+        }
+    }
+    println!("{many} sequences, {verbs} verbs in {:.1} s", began.elapsed().as_secs_f64());
+}
+
+#[tokio::test]
+async fn the_store_lives_a_jobs_life_as_the_model_says() {
+    play(Theme::Life).await;
+}
+
+#[tokio::test]
+async fn the_store_obeys_gates_as_the_model_says() {
+    play(Theme::Gates).await;
+}
+
+#[tokio::test]
+async fn the_store_keeps_workflows_as_the_model_says() {
+    play(Theme::Workflow).await;
+}
+
+#[tokio::test]
+async fn the_store_does_all_of_it_as_the_model_says() {
+    play(Theme::All).await;
+}

@@ -1,0 +1,281 @@
+//! The verbs of a sequence, as lines that a person can read. Guards that a sequence says by itself all that is sent: a
+//! line keeps its meaning when lines before it are taken out.
+
+use std::fmt;
+
+use leasehold_engine::{Effect, Place, store::Outcome};
+
+/// Jobs are named by the sequence, not by their ids: `J0` to `J9`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct J(pub(crate) u8);
+
+impl fmt::Debug for J {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "J{}", self.0)
+    }
+}
+
+pub(crate) const JOBS: u8 = 10;
+pub(crate) const KINDS: [&str; 2] = ["copy", "pay"];
+pub(crate) const TENANTS: [&str; 2] = ["t1", "t2"];
+pub(crate) const QUEUES: [&str; 2] = ["fast", "slow"];
+pub(crate) const RESOURCES: [&str; 2] = ["ra", "rb"];
+pub(crate) const WORKERS: [&str; 2] = ["w1", "w2"];
+pub(crate) const SIGNALS: [&str; 2] = ["go", "stop"];
+pub(crate) const FREEZES: [&str; 2] = ["f1", "f2"];
+/// Name, effect, whether it has an undo.
+pub(crate) const STEPS: [(&str, Effect, bool); 3] =
+    [("look", Effect::Idempotent, false), ("charge", Effect::Once, false), ("book", Effect::Idempotent, true)];
+/// How long a lease lasts, ms.
+pub(crate) const LEASE_MS: i64 = 10_000;
+/// Units of the one allowance.
+pub(crate) const UNITS: u32 = 2;
+
+/// What a job is.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub(crate) struct What {
+    pub(crate) kind: usize,
+    pub(crate) tenant: usize,
+    pub(crate) queue: usize,
+    /// 0 critical to 3 low.
+    pub(crate) priority: u8,
+    /// From now, ms; 0 at once.
+    pub(crate) run_in: i64,
+    /// Which, and whether shared.
+    pub(crate) resources: Vec<(usize, bool)>,
+    pub(crate) key: bool,
+    pub(crate) destructive: bool,
+    pub(crate) attempts: u16,
+    /// Key and content.
+    pub(crate) idempotency: Option<(u8, u8)>,
+    /// Takes a unit; given back when it fails for good, or not.
+    pub(crate) allowance: Option<bool>,
+    /// Somebody wants to be told of each change.
+    pub(crate) notify: bool,
+}
+
+impl fmt::Debug for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, tenant, queue, priority, run_in, attempts, .. } = self;
+        write!(f, "{} of {} in {}", KINDS[*kind], TENANTS[*tenant], QUEUES[*queue])?;
+        write!(f, ", priority {priority}, {attempts} attempts")?;
+        if *run_in > 0 {
+            write!(f, ", in {run_in} ms")?;
+        }
+        for (name, shared) in &self.resources {
+            write!(f, ", {}{}", if *shared { "shares " } else { "needs " }, RESOURCES[*name])?;
+        }
+        for (is, word) in [(self.key, "has a key"), (self.destructive, "destructive"), (self.notify, "told")] {
+            if is {
+                write!(f, ", {word}")?;
+            }
+        }
+        if let Some((key, content)) = self.idempotency {
+            write!(f, ", idempotent by k{key} with content {content}")?;
+        }
+        match self.allowance {
+            Some(refund) => write!(f, ", takes a unit{}", if refund { " (given back)" } else { "" }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// With which fence a worker speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fence {
+    /// The last that a worker was given for the job, whether it still counts or not.
+    Last,
+    /// One that was given before that.
+    Old,
+}
+
+/// What a pause or a kill switch is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    All,
+    Queue(usize),
+    Kind(usize),
+    Tenant(usize),
+}
+
+/// What a limit is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Counted {
+    Queue(usize),
+    Kind(usize),
+    Key(usize),
+}
+
+/// What a running job wants to wait for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Wait {
+    Time {
+        ms: i64,
+    },
+    /// At most so long; 0 for ever.
+    Signal {
+        name: usize,
+        ms: i64,
+    },
+    /// All of its children (or any), failing with the first that fails (or not), and one that may be no child of it.
+    Children {
+        all: bool,
+        fail: bool,
+        also: Option<J>,
+    },
+}
+
+impl Wait {
+    /// For how long at most, if not for ever.
+    pub(crate) fn ms(&self) -> Option<i64> {
+        match self {
+            Self::Time { ms } | Self::Signal { ms, .. } if *ms > 0 => Some(*ms),
+            _ => None,
+        }
+    }
+}
+
+/// One verb.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Enqueue {
+        jobs: Vec<(J, What)>,
+        most: u64,
+    },
+    Claim {
+        worker: usize,
+        want: usize,
+        queues: Vec<usize>,
+        only: Option<usize>,
+    },
+    /// The last claim of this worker, sent again after other things happened.
+    ClaimAgain {
+        worker: usize,
+    },
+    Settle {
+        jobs: Vec<J>,
+        fence: Fence,
+        outcome: Outcome,
+        plain: bool,
+    },
+    Renew {
+        job: J,
+        fence: Fence,
+    },
+    Promote,
+    Rescue,
+    Cancel {
+        job: J,
+        lead_ms: Option<u64>,
+    },
+    Edit {
+        job: J,
+        args: u8,
+        run_in: Option<i64>,
+        stale: bool,
+        lead_ms: Option<u64>,
+    },
+    Revive {
+        job: J,
+    },
+    Resolve {
+        job: J,
+        happened: bool,
+    },
+    StepBegin {
+        job: J,
+        fence: Fence,
+        step: usize,
+        again: bool,
+        seal: bool,
+        inside: bool,
+    },
+    StepEnd {
+        job: J,
+        fence: Fence,
+        step: usize,
+    },
+    Suspend {
+        job: J,
+        fence: Fence,
+        wait: Wait,
+    },
+    Signal {
+        job: J,
+        name: usize,
+        key: u8,
+    },
+    Spawn {
+        job: J,
+        fence: Fence,
+        child: J,
+        what: What,
+    },
+    UndoBegin {
+        job: J,
+        fence: Fence,
+    },
+    Cascade,
+    Pause(Part),
+    Resume(Part),
+    Kill(Part),
+    Unkill(Part),
+    Limit {
+        of: Counted,
+        most: u32,
+        rate: Option<(u32, i64)>,
+    },
+    Unlimit {
+        of: Counted,
+    },
+    Freeze {
+        name: usize,
+        from_in: i64,
+        lasts: i64,
+        kind: Option<usize>,
+        tenant: Option<usize>,
+        resource: Option<usize>,
+    },
+    Unfreeze {
+        name: usize,
+    },
+    ClockJumped(bool),
+    Takes {
+        kind: usize,
+        ms: i64,
+    },
+    Prune {
+        place: Place,
+        kind: usize,
+        age_ms: i64,
+    },
+    Advance {
+        ms: i64,
+    },
+}
+
+/// A verb, and whether its first reply was lost, so that it was sent twice.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Line {
+    pub(crate) verb: Verb,
+    pub(crate) twice: bool,
+}
+
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}{}", self.verb, if self.twice { "   (reply lost, sent again)" } else { "" })
+    }
+}
+
+impl Verb {
+    /// Whether the same answer is promised to who sends it again at once (E10).
+    pub(crate) fn answers_alike(&self) -> bool {
+        match self {
+            // Told apart on purpose: `already` with the first result, `duplicate`, `not final`, how many are left.
+            Self::StepEnd { .. } | Self::Signal { .. } | Self::Revive { .. } | Self::Resolve { .. } => false,
+            Self::Promote | Self::Rescue | Self::Cascade | Self::Prune { .. } => false,
+            Self::Unlimit { .. } | Self::Unfreeze { .. } | Self::ClockJumped(_) => false,
+            _ => true,
+        }
+    }
+}
