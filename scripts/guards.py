@@ -22,6 +22,10 @@ def copy_tree() -> None:
         if source.is_file() and not (copy.exists() and copy.read_bytes() == source.read_bytes()):
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, copy)
+    # A file that is gone since the last time would still be built.
+    for folder in (child for child in COPY.iterdir() if child.is_dir() and child.name != "target"):
+        for stale in (file for file in folder.rglob("*") if file.is_file() and not (ROOT / file.relative_to(COPY)).exists()):
+            stale.unlink()
 
 
 def failing_tests(package: str, only: str | None) -> tuple[bool, list[str]]:
