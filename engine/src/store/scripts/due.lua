@@ -1,7 +1,7 @@
 -- Part for scripts that promote, behind gates.lua: due jobs become ready or blocked, opened holds let their waiters go.
 -- At most `limit` jobs of each sort a call (E6).
-local function promote_from(place, limit)
-  local ids = redis.call('ZRANGEBYSCORE', INDEX[place], '-inf', string.format('%.0f', NOW), 'LIMIT', 0, limit)
+-- Lets jobs of a place go on; an entry that is not of such a job is dropped.
+local function go_on(ids, place, drop)
   load_all(ids)
   for _, id in ipairs(ids) do
     local r = records[id]
@@ -9,10 +9,15 @@ local function promote_from(place, limit)
       leave(r)
       enter_due(r)
     else
-      gather(drops, INDEX[place], id)
+      drop(id)
     end
   end
   return #ids
+end
+
+local function promote_from(place, limit)
+  local ids = redis.call('ZRANGEBYSCORE', INDEX[place], '-inf', string.format('%.0f', NOW), 'LIMIT', 0, limit)
+  return go_on(ids, place, function(id) gather(drops, INDEX[place], id) end)
 end
 
 -- The limit that a hold is of; nil for other holds, and when the limit stands no more.
@@ -33,17 +38,7 @@ end
 
 local function release(hold, many)
   local ids = many > 0 and redis.call('ZRANGE', waiters_key(hold), 0, many - 1) or {}
-  load_all(ids)
-  for _, id in ipairs(ids) do
-    local r = records[id]
-    if r and r.place == BLOCKED then
-      leave(r)
-      enter_due(r)
-    else
-      redis.call('ZREM', waiters_key(hold), id)
-    end
-  end
-  return #ids
+  return go_on(ids, BLOCKED, function(id) redis.call('ZREM', waiters_key(hold), id) end)
 end
 
 -- Lets as many waiters of an open hold go as may. Should those not start after all (cancelled, paused), it opens again soon.
