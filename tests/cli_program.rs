@@ -7,6 +7,8 @@ mod archive;
 mod boot;
 #[path = "cli/demo.rs"]
 mod demo;
+#[path = "cli/doctor.rs"]
+mod doctor;
 #[path = "cli/lab.rs"]
 mod lab;
 #[path = "cli/life.rs"]
