@@ -85,6 +85,8 @@ impl Model {
 
     fn apply_gate(&mut self, verb: &Verb) -> String {
         let set = format!("{:?}", GateSet::Set);
+        // A tenant that was paused begins its turns anew.
+        self.turns.clear();
         let gates = &mut self.gates;
         gates.changes += 1;
         match verb {

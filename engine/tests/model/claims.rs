@@ -7,6 +7,7 @@ use leasehold_engine::{JobRecord, Place, model::BlockedBy, store::Claimed};
 
 use crate::{
     model::{Job, Model},
+    order::Order,
     seen::Seen,
     verbs::{J, LEASE_MS},
 };
@@ -20,7 +21,7 @@ pub(crate) struct Asked<'a> {
     pub(crate) only: Option<usize>,
 }
 
-type Complaint = Result<(), String>;
+pub(crate) type Complaint = Result<(), String>;
 
 fn complain(holds: bool, text: impl FnOnce() -> String) -> Complaint {
     if holds { Ok(()) } else { Err(text()) }
@@ -103,7 +104,7 @@ impl Model {
             let fences = claimed.jobs.iter().map(|r| r.fence);
             self.claims.insert(asked.worker, (asked.request, taken.iter().copied().zip(fences).collect()));
         }
-        self.judge_order(asked, &taken, &ready, tried.len())?;
+        self.judge_order(&Order { asked, taken: &taken, ready: &ready, tried: tried.len() })?;
         // Who set something aside is told to look again at once, and then goes on.
         let told_to_look = claimed.next_due.is_some_and(|at| at <= self.now);
         if taken.len() < asked.want && !told_to_look && tried.is_empty() { self.judge_rest(asked) } else { Ok(()) }
@@ -157,7 +158,8 @@ impl Model {
             }
             // It may have been let go and set aside anew.
             Some(until) => {
-                self.job(j).until = until;
+                let job = self.job(j);
+                (job.until, job.reason) = (until, reason);
                 Ok(Some(j))
             }
             None if was_held && job.hold.as_deref() == Some(&hold) => self.must_stay_or_go(j).map(|()| None),
@@ -176,40 +178,5 @@ impl Model {
         };
         let left: Vec<J> = self.jobs.iter().filter(|(_, job)| startable(job)).map(|(j, _)| *j).collect();
         complain(left.is_empty(), || format!("{left:?} could have been started, and the worker wanted more"))
-    }
-
-    /// Queues in the worker's order, priorities, first in first out within a tenant, tenants in turns.
-    fn judge_order(&self, asked: &Asked<'_>, taken: &[J], ready: &BTreeMap<J, i64>, tried: usize) -> Complaint {
-        let left: Vec<J> = ready.keys().copied().filter(|j| self.jobs[j].place == Place::Ready).collect();
-        let lane = |j: J| {
-            let what = &self.jobs[&j].what;
-            (what.queue, what.priority, what.tenant)
-        };
-        for (nth, j) in taken.iter().enumerate() {
-            let behind = taken[nth + 1..].iter().chain(&left);
-            if let Some(earlier) = behind.copied().find(|other| lane(*other) == lane(*j) && ready[other] < ready[j]) {
-                return Err(format!("{j:?} was started before {earlier:?}, which was first in the same line"));
-            }
-        }
-        if tried > 1 {
-            return Ok(());
-        }
-        let could = |j: &J| self.forbids(&self.jobs[j], asked.only, false).is_none();
-        let weight = |j: J| {
-            let (queue, priority, _) = lane(j);
-            (asked.queues.iter().position(|q| *q == queue), priority)
-        };
-        for passed in left.iter().filter(|j| asked.queues.contains(&lane(**j).0) && could(j)) {
-            if let Some(j) = taken.iter().find(|j| weight(**j) > weight(*passed)) {
-                return Err(format!("{j:?} was started, and {passed:?} goes before it"));
-            }
-            let same = |j: &&J| weight(**j) == weight(*passed);
-            let mine = taken.iter().filter(same).filter(|j| lane(**j).2 == lane(*passed).2).count();
-            let others = taken.iter().filter(same).count() - mine;
-            if mine == 0 && others > 1 {
-                return Err(format!("another tenant had {others} turns, and {passed:?} none"));
-            }
-        }
-        Ok(())
     }
 }

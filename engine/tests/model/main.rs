@@ -11,6 +11,7 @@ mod gates;
 mod generate;
 mod life;
 mod model;
+mod order;
 mod resources;
 mod run;
 mod seen;

@@ -13,6 +13,7 @@ use leasehold_engine::{
 
 use crate::{
     gates::Gates,
+    order::Lane,
     verbs::{Fence, J, RESOURCES, What},
 };
 
@@ -105,6 +106,8 @@ pub(crate) struct Model {
     pub(crate) openings: BTreeSet<usize>,
     /// What each worker claimed last: request, jobs, fences.
     pub(crate) claims: BTreeMap<usize, (u64, Vec<(J, u64)>)>,
+    /// By lane: which tenant was served last there, and which had more.
+    pub(crate) turns: BTreeMap<Lane, (usize, Vec<usize>)>,
     pub(crate) last_fence: u64,
     /// How many verbs there were.
     pub(crate) nth: i64,
@@ -136,6 +139,7 @@ impl Model {
             cascades: VecDeque::new(),
             openings: BTreeSet::new(),
             claims: BTreeMap::new(),
+            turns: BTreeMap::new(),
             last_fence: 0,
             nth: 0,
         }
