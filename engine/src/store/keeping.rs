@@ -190,6 +190,9 @@ impl Store {
         kind: &str,
         entries: &[Entry],
     ) -> Result<Forgotten, StoreError> {
+        if entries.is_empty() {
+            return Ok(Forgotten::default());
+        }
         let mut cmd = self.begin(&self.scripts.prune, shard);
         cmd.arg(place.as_str()).arg(kind);
         for entry in entries {

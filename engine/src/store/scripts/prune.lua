@@ -9,7 +9,7 @@ for n = 1, named do
   local id, seq = ARGV[n * 2 + 2], tonumber(ARGV[n * 2 + 3])
   meant[id] = seq
 end
-local heads = redis.call('LRANGE', line, 0, named - 1)
+local heads = named > 0 and redis.call('LRANGE', line, 0, named - 1) or {}
 load_all(heads)
 local dropped, forgotten, gone, touched = 0, 0, {}, {}
 for n, id in ipairs(heads) do
