@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use leasehold_engine::{JobError, Recovery, Verdict};
+use leasehold_engine::{JobError, JobId, Recovery, Verdict};
 use leasehold_targets::TargetError;
 use leasehold_targets::database::{Database, OnProgress, Progress};
 use serde_json::json;
@@ -14,7 +14,8 @@ use serde_json::json;
 use super::submission::{Envelope, instant};
 use crate::policy::rules::Start;
 use crate::policy::{Notice, Rules, Tenant};
-use crate::services::{Services, telling};
+use crate::services::Services;
+use crate::services::telling::{self, Speaker};
 
 /// A running job's context; the engine's own verbs (`step`, `progress`, `log`, …) are reached through it.
 #[derive(Clone)]
@@ -29,6 +30,28 @@ impl Deref for Ctx {
 
     fn deref(&self) -> &Self::Target {
         &self.engine
+    }
+}
+
+impl Speaker for Ctx {
+    fn services(&self) -> &Services {
+        &self.services
+    }
+
+    fn envelope(&self) -> &Envelope {
+        &self.envelope
+    }
+
+    fn id(&self) -> &JobId {
+        self.engine.id()
+    }
+
+    fn tenant_id(&self) -> &str {
+        self.engine.tenant()
+    }
+
+    fn say(&self, line: String) {
+        self.engine.log(line);
     }
 }
 

@@ -3,13 +3,16 @@
 //! Invariant: whatever lies in a job's arguments, no attempt panics on it.
 
 use async_trait::async_trait;
-use leasehold_engine::{JobError, Recovery, Runner, Verdict};
+use leasehold_engine::model::ErrorDocument;
+use leasehold_engine::upkeep::Herald;
+use leasehold_engine::{JobError, JobId, JobRecord, JobView, Recovery, Runner, Verdict};
 
 use super::context::Ctx;
-use super::submission::Envelope;
+use super::submission::{Envelope, instant};
 use super::{AnyKind, Catalogue};
-use crate::policy::Notice;
-use crate::services::telling;
+use crate::policy::{Notice, Tenant};
+use crate::services::Services;
+use crate::services::telling::{self, Speaker};
 
 /// How long a job of a kind that this version does not know waits for one that does, ms.
 const UNKNOWN_KIND_WAIT_MS: i64 = 60_000;
@@ -58,15 +61,76 @@ fn is_final(ctx: &Ctx, error: &JobError) -> bool {
 async fn tell_failure(ctx: &Ctx, kind: &dyn AnyKind, error: &JobError) {
     let Ok(tenant) = ctx.tenant_document().await else { return };
     let Ok(now) = ctx.instant().await else { return };
-    let mut receivers = telling::submitter(ctx, &tenant);
-    receivers.extend(telling::ops_monitor(ctx));
+    let (receivers, values) = failure_notice(ctx, &tenant, kind, (ctx.shown(now), &error.code, &error.text));
+    telling::tell(ctx, Notice::JobFailed, &receivers, &values).await;
+}
+
+type Values = [(&'static str, String); 6];
+
+fn failure_notice(
+    speaker: &impl Speaker,
+    tenant: &Tenant,
+    kind: &dyn AnyKind,
+    (finished_at, code, text): (String, &str, &str),
+) -> (Vec<telling::Receiver>, Values) {
+    let mut receivers = telling::submitter(speaker, tenant);
+    receivers.extend(telling::ops_monitor(speaker));
     let values = [
         ("tenant", tenant.name.clone()),
         ("kind", kind.name().to_owned()),
-        ("job", ctx.id().to_string()),
-        ("finished_at", ctx.shown(now)),
-        ("error_code", error.code.clone()),
-        ("error", error.text.chars().take(1000).collect()),
+        ("job", speaker.id().to_string()),
+        ("finished_at", finished_at),
+        ("error_code", code.to_owned()),
+        ("error", text.chars().take(1000).collect()),
     ];
-    telling::tell(ctx, Notice::JobFailed, &receivers, &values).await;
+    (receivers, values)
+}
+
+/// A job that died with its worker: nothing runs that could speak for it.
+struct Deceased<'a> {
+    services: &'a Services,
+    envelope: Envelope,
+    record: &'a JobRecord,
+}
+
+impl Speaker for Deceased<'_> {
+    fn services(&self) -> &Services {
+        self.services
+    }
+
+    fn envelope(&self) -> &Envelope {
+        &self.envelope
+    }
+
+    fn id(&self) -> &JobId {
+        &self.record.id
+    }
+
+    fn tenant_id(&self) -> &str {
+        &self.record.tenant
+    }
+
+    fn say(&self, line: String) {
+        tracing::warn!(job = %self.record.id, line, "telling of a job that died with its worker");
+    }
+}
+
+#[async_trait]
+impl Herald for Catalogue {
+    /// NOTIFY-19 for a job whose last attempt could not tell of it.
+    async fn died(&self, job: &JobView) -> Result<(), String> {
+        let record = &job.record;
+        let Some(kind) = self.get(&record.kind).filter(|kind| kind.tells_failure()) else { return Ok(()) };
+        let Ok(envelope) = Envelope::read(&record.meta) else { return Ok(()) };
+        let speaker = Deceased { services: self.services(), envelope, record };
+        let found = self.services().directory().tenant(&record.tenant).await.map_err(|error| error.text)?;
+        let Some(tenant) = found else { return Ok(()) };
+        let error = serde_json::from_slice::<ErrorDocument>(&record.error);
+        let (code, text) = error.map_or_else(|_| Default::default(), |error| (error.code, error.message));
+        let stamp = self.services().rules().calendar().stamp(instant(record.finished_at));
+        let finished_at = stamp.format("%Y-%m-%d %H:%M:%S").to_string();
+        let (receivers, values) = failure_notice(&speaker, &tenant, kind, (finished_at, &code, &text));
+        let told = telling::try_to_tell(&speaker, Notice::JobFailed, &receivers, &values).await;
+        told.map(drop).map_err(|error| error.to_string())
+    }
 }

@@ -4,12 +4,12 @@
 
 use std::time::Duration;
 
-use leasehold_engine::{Enqueued, Idempotency, NewJob};
+use leasehold_engine::{Enqueued, Idempotency, JobId, NewJob, StoreError};
 use leasehold_targets::notices::Channel as Way;
 use sha2::{Digest, Sha256};
 
 use super::Services;
-use crate::catalogue::{Ctx, Kind, OWN_KEYS};
+use crate::catalogue::{Envelope, Kind, OWN_KEYS};
 use crate::notification_send::NotificationSend;
 use crate::policy::messages::Channel;
 use crate::policy::{Notice, Role, Tenant};
@@ -26,8 +26,18 @@ pub(crate) struct Receiver {
     pub(crate) im: Option<String>,
 }
 
+/// On whose behalf somebody is told: a running job, or one that died.
+pub(crate) trait Speaker: Sync {
+    fn services(&self) -> &Services;
+    fn envelope(&self) -> &Envelope;
+    fn id(&self) -> &JobId;
+    fn tenant_id(&self) -> &str;
+    /// A line for the job's log.
+    fn say(&self, line: String);
+}
+
 /// The submitter; addresses that the command did not bring are those of the tenant's contact of the same id.
-pub(crate) fn submitter(ctx: &Ctx, tenant: &Tenant) -> Vec<Receiver> {
+pub(crate) fn submitter(ctx: &impl Speaker, tenant: &Tenant) -> Vec<Receiver> {
     let actor = &ctx.envelope().actor;
     let contact = tenant.contacts.iter().find(|contact| contact.user_id == actor.user_id);
     let known = |own: &Option<String>, of_contact: fn(&crate::policy::tenant::Contact) -> Option<String>| {
@@ -42,7 +52,7 @@ pub(crate) fn submitter(ctx: &Ctx, tenant: &Tenant) -> Vec<Receiver> {
 }
 
 /// The tenant's enterprise admins, and the submitter if they are not one of them (NOTIFY-11).
-pub(crate) fn admins_and_submitter(ctx: &Ctx, tenant: &Tenant) -> Vec<Receiver> {
+pub(crate) fn admins_and_submitter(ctx: &impl Speaker, tenant: &Tenant) -> Vec<Receiver> {
     let mut receivers = submitter(ctx, tenant);
     for contact in tenant.contacts_with(Role::EnterpriseAdmin) {
         if receivers.iter().all(|receiver| receiver.user_id != contact.user_id) {
@@ -58,8 +68,8 @@ pub(crate) fn admins_and_submitter(ctx: &Ctx, tenant: &Tenant) -> Vec<Receiver> 
 }
 
 /// Whoever watches over the program, when the rules name an address (NOTIFY-19).
-pub(crate) fn ops_monitor(ctx: &Ctx) -> Option<Receiver> {
-    let email = ctx.rules().notify.ops_monitor_email.trim();
+pub(crate) fn ops_monitor(ctx: &impl Speaker) -> Option<Receiver> {
+    let email = ctx.services().rules().notify.ops_monitor_email.trim();
     (!email.is_empty()).then(|| Receiver {
         user_id: "ops_monitor".to_owned(),
         email: Some(email.to_owned()),
@@ -68,13 +78,30 @@ pub(crate) fn ops_monitor(ctx: &Ctx) -> Option<Receiver> {
 }
 
 /// Enqueues the notice for each receiver and channel; says how many. What cannot be enqueued is logged.
-pub(crate) async fn tell(ctx: &Ctx, notice: Notice, receivers: &[Receiver], values: &[(&str, String)]) -> u32 {
+pub(crate) async fn tell(ctx: &impl Speaker, notice: Notice, receivers: &[Receiver], values: &[(&str, String)]) -> u32 {
+    match try_to_tell(ctx, notice, receivers, values).await {
+        Ok(told) => told,
+        Err(error) => {
+            tracing::warn!(job = %ctx.id(), notice = notice.as_str(), code = error.code(), %error, "a notice was not enqueued");
+            ctx.say(format!("{}: the notice could not be enqueued: {error}", notice.rule()));
+            0
+        }
+    }
+}
+
+/// The same for those who can try again when the store cannot be reached.
+pub(crate) async fn try_to_tell(
+    ctx: &impl Speaker,
+    notice: Notice,
+    receivers: &[Receiver],
+    values: &[(&str, String)],
+) -> Result<u32, StoreError> {
     let mut jobs = Vec::new();
     for receiver in receivers {
-        for channel in ctx.rules().notify.channels(notice) {
+        for channel in ctx.services().rules().notify.channels(notice) {
             match address(receiver, *channel) {
                 Some(to) => jobs.extend(job(ctx, notice, (receiver, *channel, to), values)),
-                None => ctx.log(format!(
+                None => ctx.say(format!(
                     "{}: {} has no address for {}: skipped; it can be filled in among the tenant's contacts",
                     notice.rule(),
                     receiver.user_id,
@@ -84,21 +111,14 @@ pub(crate) async fn tell(ctx: &Ctx, notice: Notice, receivers: &[Receiver], valu
         }
     }
     let mut told = 0;
-    match ctx.services().store().enqueue(&jobs, ctx.services().max_live()).await {
-        Ok(answers) => {
-            for (job, answer) in jobs.iter().zip(answers) {
-                match answer {
-                    Enqueued::Accepted(_) | Enqueued::Duplicate(_) | Enqueued::Conflict(_) => told += 1,
-                    refused => ctx.log(format!("{}: notice {} was not taken in: {refused:?}", notice.rule(), job.id)),
-                }
-            }
-        }
-        Err(error) => {
-            tracing::warn!(job = %ctx.id(), notice = notice.as_str(), code = error.code(), %error, "a notice was not enqueued");
-            ctx.log(format!("{}: the notice could not be enqueued: {error}", notice.rule()));
+    let answers = ctx.services().store().enqueue(&jobs, ctx.services().max_live()).await?;
+    for (job, answer) in jobs.iter().zip(answers) {
+        match answer {
+            Enqueued::Accepted(_) | Enqueued::Duplicate(_) | Enqueued::Conflict(_) => told += 1,
+            refused => ctx.say(format!("{}: notice {} was not taken in: {refused:?}", notice.rule(), job.id)),
         }
     }
-    told
+    Ok(told)
 }
 
 fn address(receiver: &Receiver, channel: Channel) -> Option<String> {
@@ -128,20 +148,20 @@ pub(crate) fn way(channel: Channel) -> Way {
 }
 
 fn job(
-    ctx: &Ctx,
+    ctx: &impl Speaker,
     notice: Notice,
     (receiver, channel, to): (&Receiver, Channel, String),
     values: &[(&str, String)],
 ) -> Option<NewJob> {
     let services: &Services = ctx.services();
-    let text = services.messages().render(notice, ctx.rules().notify.language, values);
+    let text = services.messages().render(notice, ctx.services().rules().notify.language, values);
     let person = hex::encode(&Sha256::digest(receiver.user_id.as_bytes())[..6]);
     // A deferral may happen twice, and is then another event: its time is part of the identity.
     let event = values.iter().find(|(name, _)| *name == "starts_at").map_or("", |(_, at)| at.as_str());
     let event = hex::encode(&Sha256::digest(event.as_bytes())[..3]);
     let id = format!("{}-{}-{person}-{event}-{}", ctx.id(), notice.as_str(), word(channel));
     let args = NotificationSend { id: id.clone(), channel: way(channel), to, subject: text.subject, body: text.body };
-    let meta = crate::catalogue::Envelope::internal(ctx.envelope(), ctx.id());
+    let meta = Envelope::internal(ctx.envelope(), ctx.id());
     let digest: [u8; 32] = Sha256::digest(id.as_bytes()).into();
     Some(NewJob {
         queue: NotificationSend::QUEUE.to_owned(),
@@ -153,9 +173,9 @@ fn job(
             ttl: REMEMBERED,
         }),
         ..NewJob::new(
-            services.store().new_id(ctx.tenant()),
+            services.store().new_id(ctx.tenant_id()),
             NotificationSend::NAME,
-            ctx.tenant(),
+            ctx.tenant_id(),
             serde_json::to_vec(&args).ok()?,
         )
     })

@@ -1,7 +1,7 @@
 //! The `Idempotency-Key` of an enqueue: read from the header, and the first job found again (ENG-03).
 
 use axum::http::HeaderMap;
-use leasehold_engine::{Enqueued, Idempotency, JobId, NewJob};
+use leasehold_engine::JobId;
 use leasehold_jobs::policy::ErrorCode;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -50,8 +50,7 @@ fn canonical(value: &Value, hash: &mut Sha256) {
 
 /// The first job of the key, if the same was asked for before; else the problem at hand.
 ///
-/// The store is asked by an enqueue into a store that is full by definition: it takes nothing in, and says what the key
-/// remembers before it says that it is full.
+/// A request that is refused now, and was accepted when it came first, is answered as it was then.
 pub(super) async fn first_or(
     state: &ApiState,
     tenant: &str,
@@ -62,12 +61,9 @@ pub(super) async fn first_or(
     let settled =
         [ErrorCode::IdempotencyConflict, ErrorCode::StorageUnavailable].iter().any(|c| c.as_str() == problem.code());
     let Some(key) = key.filter(|_| !settled) else { return Err(problem) };
-    let mut probe = NewJob::new(state.store().new_id(tenant), "probe", tenant, &b"{}"[..]);
-    let ttl = std::time::Duration::from_millis(1);
-    probe.idempotency = Some(Idempotency { key: key.to_owned(), digest, ttl });
-    match state.store().enqueue(&[probe], 0).await?.pop() {
-        Some(Enqueued::Duplicate(id)) => Ok(id),
-        Some(Enqueued::Conflict(id)) => {
+    match state.store().remembered(tenant, key).await? {
+        Some((id, first)) if first[..] == digest => Ok(id),
+        Some((id, _)) => {
             let detail = format!("the key belongs to job {id}, which was asked for with other content");
             Err(Problem::new(ErrorCode::IdempotencyConflict, detail)
                 .rule("ENG-03")
@@ -75,7 +71,7 @@ pub(super) async fn first_or(
                 .remedy("send a new key with a new request")
                 .job(&id))
         }
-        _ => Err(problem),
+        None => Err(problem),
     }
 }
 

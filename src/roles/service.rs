@@ -141,7 +141,8 @@ impl Service {
             }
             let (maker, most) = (SlotMaker::new(store.clone(), catalogue.clone()), config.limits.max_waiting_jobs);
             let upkeep = Upkeep::start(&store, upkeep_options(&config, shelf.clone()));
-            self.upkeep = Some(upkeep.with_schedules(&store, Arc::new(maker), config.upkeep.promote_ms, most));
+            let upkeep = upkeep.with_schedules(&store, Arc::new(maker), config.upkeep.promote_ms, most);
+            self.upkeep = Some(upkeep.with_herald(&store, catalogue.clone(), config.upkeep.rescue_ms));
             tokio::spawn(sender::forget_callbacks(store.clone(), self.stop.clone()));
         }
         if self.parts.worker {

@@ -20,6 +20,7 @@ mod keeping;
 mod listing;
 mod read;
 mod registry;
+mod remembered;
 mod schedules;
 mod scripts;
 mod settle;

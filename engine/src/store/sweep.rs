@@ -40,6 +40,28 @@ impl Store {
         Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
     }
 
+    /// Jobs of a shard that died with their worker and that nobody was told of yet, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be reached.
+    pub async fn untold(&self, shard: u16, limit: usize) -> Result<Vec<JobId>, StoreError> {
+        let mut cmd = redis::cmd("LRANGE");
+        cmd.arg(self.key(shard, "untold")).arg(0).arg(limit.max(1) - 1);
+        let ids: Vec<String> = self.query("untold", cmd).await?;
+        Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
+    }
+
+    /// Somebody was told of a job's death.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be reached; it is told again then.
+    pub async fn note_told(&self, id: &JobId) -> Result<(), StoreError> {
+        let mut cmd = redis::cmd("LREM");
+        cmd.arg(self.key(id.shard(), "untold")).arg(0).arg(id.as_str());
+        let _: u64 = self.query("untold", cmd).await?;
+        Ok(())
+    }
+
     /// Says that a worker lives; `None` says goodbye. Shard 0 keeps the list.
     ///
     /// # Errors

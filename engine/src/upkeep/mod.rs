@@ -2,6 +2,7 @@
 
 mod cascade;
 mod clock;
+mod deaths;
 mod fire;
 mod measure;
 mod prune;
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use cascade::cascade;
 pub use clock::{prune_by, rescue_by};
+pub use deaths::{Herald, tell_deaths};
 pub use fire::{SlotJobs, SlotRefusal, fire};
 pub use measure::measure;
 pub use prune::{Archive, ArchiveError, prune};
@@ -182,6 +184,17 @@ impl Upkeep {
         self.loops.push(tokio::spawn(drive("fire", every_ms, self.stop.clone(), move || {
             let (store, jobs) = (store.clone(), jobs.clone());
             async move { fire(&store, &*jobs, max_live).await }
+        })));
+        self
+    }
+
+    /// Tells of jobs that died with their worker, too: each `every_ms`.
+    #[must_use]
+    pub fn with_herald(mut self, store: &Store, herald: Arc<dyn Herald>, every_ms: u64) -> Self {
+        let store = store.clone();
+        self.loops.push(tokio::spawn(drive("deaths", every_ms, self.stop.clone(), move || {
+            let (store, herald) = (store.clone(), herald.clone());
+            async move { tell_deaths(&store, &*herald).await }
         })));
         self
     }

@@ -20,6 +20,8 @@ use crate::{
 
 /// Jobs in one claim, settlements in one call.
 const BATCH: usize = 500;
+/// Before a round that came to nothing is gone again.
+const PAUSE: Duration = Duration::from_millis(300);
 
 pub(crate) struct Cycle {
     store: Store,
@@ -66,14 +68,16 @@ impl Cycle {
                 continue;
             }
             if !self.go_round().await {
-                let _ = tokio::time::timeout(Duration::from_millis(300), stop.cancelled()).await;
+                let _ = tokio::time::timeout(PAUSE, stop.cancelled()).await;
             }
         }
         self.take_endings();
         let deadline = Instant::now() + Duration::from_secs(10);
         self.look = false;
         while !self.endings.is_empty() && Instant::now() < deadline {
-            self.go_round().await;
+            if !self.go_round().await {
+                tokio::time::sleep(PAUSE).await;
+            }
         }
     }
 
@@ -123,7 +127,7 @@ impl Cycle {
         self.look_at = self.look_at.min(then);
     }
 
-    /// One round trip per shard; `false` when the store could not be reached (everything is kept and sent again).
+    /// One round trip per shard; `false` when the store could not be reached or understood (everything is kept and sent again).
     async fn go_round(&mut self) -> bool {
         self.look_at = Instant::now() + Duration::from_millis(self.shared.options.poll_ms);
         let (looked, mut full) = (self.free() > 0, false);
@@ -175,21 +179,23 @@ impl Cycle {
             }
         };
         let claimed = if want > 0 { replies.pop() } else { None };
-        if let Some(words) = replies.pop() {
-            self.settled(&mut mine, words);
-        }
+        let is_heard = replies.pop().is_none_or(|words| self.settled(&mut mine, words));
         let jobs = match claimed {
             Some(Value::Array(reply)) => self.begin(read_claim(reply), asked_at),
             _ => 0,
         };
-        Some(want > 0 && jobs >= want)
+        is_heard.then_some(want > 0 && jobs >= want)
     }
 
-    fn settled(&mut self, sent: &mut Vec<Settlement>, words: Value) {
+    /// `false` when the answer cannot be read: the settlements are sent again, after a pause.
+    fn settled(&mut self, sent: &mut Vec<Settlement>, words: Value) -> bool {
         let words: Result<Vec<String>, _> = redis::from_redis_value(words);
         let answers = match words.map(|words| read_settled(&words, sent.len())) {
             Ok(Ok(answers)) => answers,
-            wrong => return tracing::error!(?wrong, "the answer to settlements cannot be read; they are sent again"),
+            wrong => {
+                tracing::error!(?wrong, "the answer to settlements cannot be read; they are sent again");
+                return false;
+            }
         };
         for (ending, answer) in sent.drain(..).zip(answers) {
             if answer != Settled::Ok {
@@ -200,6 +206,7 @@ impl Cycle {
                 self.endings.remove(at);
             }
         }
+        true
     }
 
     fn begin(&mut self, claimed: crate::store::Claimed, asked_at: Instant) -> usize {

@@ -8,6 +8,7 @@ mod children;
 mod clock;
 mod control;
 mod critical;
+mod deaths;
 mod enqueue;
 mod example;
 mod explained;

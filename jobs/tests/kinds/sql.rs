@@ -1,6 +1,8 @@
 //! SQL updates (SQL-01 … SQL-19).
 
 use leasehold_engine::Place;
+use leasehold_engine::store::Claim;
+use leasehold_engine::upkeep::{self, Herald as _};
 use leasehold_jobs::{ErrorCode, Origin};
 use leasehold_targets::Secrets;
 use leasehold_targets::database::{ExecuteOptions, unobserved};
@@ -320,6 +322,28 @@ async fn notify_19_a_failure_that_passes_is_told_to_nobody() {
     estate.idle().await;
     let subjects: Vec<_> = estate.messaged();
     assert_eq!((subjects.len(), estate.mailed().len()), (3, 2), "the success, and nothing else");
+    estate.finish().await;
+}
+
+#[tokio::test]
+async fn notify_19_a_job_that_dies_with_its_worker_is_told_of_once() {
+    let mut estate = Estate::new().await;
+    let id = estate.submitted("sql_update", sql(THREE)).await;
+    let store = estate.lab.store.clone();
+    for request in 1..=3 {
+        let (worker, queues) = ("lost".to_owned(), vec!["sql".to_owned()]);
+        let claim = Claim { worker, request, want: 1, lease_ms: 1000, queues, kinds: Vec::new() };
+        assert_eq!(store.claim(id.shard(), &claim).await.unwrap().jobs.len(), 1);
+        store.set_time(store.now().await.unwrap() + 2000);
+        upkeep::rescue(&store).await.unwrap();
+    }
+    let view = store.job(&id).await.unwrap().unwrap();
+    assert_eq!((view.record.place, error(&view)["code"].as_str()), (Place::Dead, Some("worker_lost")));
+    assert_eq!(upkeep::tell_deaths(&store, &estate.catalogue).await.unwrap(), 1);
+    estate.catalogue.died(&view).await.unwrap();
+    estate.start_worker().await;
+    estate.idle().await;
+    assert_eq!(estate.mailed(), ["u1@example.com"], "told twice, written once");
     estate.finish().await;
 }
 

@@ -24,6 +24,9 @@ local function take_back(r)
     if r.who.allowance ~= '' then redis.call('DECR', prefix .. ':allowance:' .. r.who.allowance) end
     finish(r, DEAD, 'failed', note)
     unlock(r)
+    -- No attempt is there to tell anybody: upkeep does.
+    redis.call('RPUSH', prefix .. ':untold', r.id)
+    redis.call('LTRIM', prefix .. ':untold', -1000, -1)
   else
     enter(r, READY, nil, true)
     event(r, 'rescued', note)

@@ -1,0 +1,42 @@
+//! Deaths: a job whose last worker was lost has no attempt left that could tell of it. Guards that somebody is told,
+//! at least once, whatever crashes between.
+
+use async_trait::async_trait;
+
+use super::LIMIT;
+use crate::{
+    model::{JobView, Place},
+    store::{Store, StoreError},
+};
+
+/// Tells people of a job that died with its worker: the service's part, which knows whom.
+#[async_trait]
+pub trait Herald: Send + Sync + 'static {
+    /// Tells of it; it may be asked for the same job twice, and must tell once.
+    ///
+    /// # Errors
+    /// Why it cannot be told now; it is asked again.
+    async fn died(&self, job: &JobView) -> Result<(), String>;
+}
+
+/// Tells of the jobs that died with their worker; how many.
+///
+/// # Errors
+/// [`StoreError`] when the store cannot be reached.
+pub async fn tell_deaths(store: &Store, herald: &dyn Herald) -> Result<usize, StoreError> {
+    let mut told = 0;
+    for shard in 0..store.shards() {
+        for id in store.untold(shard, LIMIT).await? {
+            // One that was revived or forgotten meanwhile is no news.
+            if let Some(job) = store.job(&id).await?.filter(|job| job.record.place == Place::Dead)
+                && let Err(error) = herald.died(&job).await
+            {
+                tracing::warn!(job = %id, error, "nobody could be told of a job that died; it is tried again");
+                continue;
+            }
+            store.note_told(&id).await?;
+            told += 1;
+        }
+    }
+    Ok(told)
+}
