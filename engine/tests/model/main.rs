@@ -32,6 +32,8 @@ use verbs::Line;
 const SEQUENCES: u64 = 2500;
 /// Every so many sequences one is brought to its end and audited.
 const TO_THE_END: u64 = 5;
+/// In every so many somebody listens to all that happens.
+const LISTENING: u64 = 4;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
@@ -42,7 +44,7 @@ async fn sequence(bench: &mut Bench, theme: Theme, seed: u64, care: Care) -> Res
     let mut chance = StdRng::seed_from_u64(seed);
     let many = chance.random_range(15..=30);
     let mut lines = Vec::with_capacity(many);
-    let mut play = bench.play(care);
+    let mut play = bench.play(care).await;
     for _ in 0..many {
         let line = Generator { chance: &mut chance, model: &play.model, theme }.line();
         lines.push(line.clone());
@@ -61,11 +63,11 @@ async fn play(theme: Theme) {
     println!("{theme:?}: {many} sequences from LEASEHOLD_SEED={seed} on");
     let (mut bench, began, mut verbs) = (Bench::new().await, Instant::now(), 0);
     for seed in seed..seed + many {
-        let care = Care { every: 3, to_the_end: seed % TO_THE_END == 0 };
+        let care = Care { every: 3, to_the_end: seed % TO_THE_END == 0, listening: seed % LISTENING == 0 };
         match sequence(&mut bench, theme, seed, care).await {
             Ok(played) => verbs += played,
             Err((lines, text)) => {
-                let (fewest, why) = shrink::shrink(&mut bench, lines, text, care.to_the_end).await;
+                let (fewest, why) = shrink::shrink(&mut bench, lines, text, care).await;
                 let listed: Vec<_> = fewest.iter().map(|line| format!("  {line:?}")).collect();
                 panic!(
                     "the store does otherwise than the model (LEASEHOLD_SEED={seed} plays it again)\n{}\n=> {why}",

@@ -108,6 +108,10 @@ pub(crate) struct Model {
     pub(crate) claims: BTreeMap<usize, (u64, Vec<(J, u64)>)>,
     /// By lane: which tenant was served last there, and which had more.
     pub(crate) turns: BTreeMap<Lane, (usize, Vec<usize>)>,
+    /// Somebody wants to be told of all that happens.
+    pub(crate) listening: bool,
+    /// How many events of forgotten jobs were told.
+    pub(crate) told_before: u64,
     pub(crate) last_fence: u64,
     /// How many verbs there were.
     pub(crate) nth: i64,
@@ -140,6 +144,8 @@ impl Model {
             openings: BTreeSet::new(),
             claims: BTreeMap::new(),
             turns: BTreeMap::new(),
+            listening: false,
+            told_before: 0,
             last_fence: 0,
             nth: 0,
         }
@@ -151,6 +157,12 @@ impl Model {
 
     pub(crate) fn job(&mut self, j: J) -> &mut Job {
         self.jobs.get_mut(&j).expect("a job that is there")
+    }
+
+    /// How many events were told: seq counts them.
+    pub(crate) fn told(&self) -> u64 {
+        let told = self.jobs.values().filter(|job| self.listening || job.what.notify);
+        self.told_before + told.map(|job| u64::from(job.seq)).sum::<u64>()
     }
 
     /// Jobs that have not ended.

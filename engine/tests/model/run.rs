@@ -35,6 +35,8 @@ pub(crate) struct Care {
     pub(crate) every: usize,
     /// Whether it is brought to its end and audited.
     pub(crate) to_the_end: bool,
+    /// Whether somebody listens to all that happens.
+    pub(crate) listening: bool,
 }
 
 /// A sequence on its way.
@@ -56,12 +58,15 @@ impl Bench {
     }
 
     /// An empty store at noon.
-    pub(crate) fn play(&mut self, care: Care) -> Play<'_> {
+    pub(crate) async fn play(&mut self, care: Care) -> Play<'_> {
         redis::cmd("FLUSHDB").query::<()>(&mut self.redis).expect("an answer of Redis");
+        if care.listening {
+            self.far.store.set_listening(true).await.expect("an answer");
+        }
         self.far.store.set_time(NOON);
         let mut ids: Vec<JobId> = (0..JOBS).map(|_| self.far.store.new_id("t1")).collect();
         ids.sort();
-        let model = Model::new(NOON, ids);
+        let model = Model { listening: care.listening, ..Model::new(NOON, ids) };
         Play { bench: self, model, requests: 0, last_claims: [None, None], care, since: 0 }
     }
 }
@@ -125,6 +130,9 @@ impl Play<'_> {
     }
 
     async fn plain(&mut self, verb: &Verb) -> Result<String, String> {
+        if matches!(verb, Verb::Prune { .. }) && self.since > 0 {
+            self.compare()?;
+        }
         let before = if matches!(verb, Verb::Advance { .. }) {
             None
         } else {

@@ -18,9 +18,10 @@ pub(crate) struct Seen {
     holds: BTreeMap<J, String>,
     locks: Vec<BTreeSet<J>>,
     units: i64,
+    told: u64,
 }
 
-type Held = (Vec<Option<Vec<u8>>>, BTreeMap<String, String>, BTreeSet<String>, BTreeSet<String>, Option<i64>);
+type Held = (Vec<Option<Vec<u8>>>, BTreeMap<String, String>, BTreeSet<String>, BTreeSet<String>, Option<i64>, u64);
 
 impl Seen {
     pub(crate) fn look(redis: &mut redis::Connection, model: &Model) -> Self {
@@ -31,10 +32,10 @@ impl Seen {
         for resource in RESOURCES {
             pipe.cmd("HKEYS").arg(key(&format!("lock:{resource}")));
         }
-        pipe.cmd("GET").arg(key("allowance:units"));
-        let (records, holds, ra, rb, units): Held = pipe.query(redis).expect("an answer of Redis");
+        pipe.cmd("GET").arg(key("allowance:units")).cmd("XLEN").arg(key("outbox"));
+        let (records, holds, ra, rb, units, told): Held = pipe.query(redis).expect("an answer of Redis");
         let name = |id: &String| (0..JOBS).map(J).find(|j| model.id(*j).as_str() == id);
-        let mut seen = Self { units: units.unwrap_or(0), ..Self::default() };
+        let mut seen = Self { units: units.unwrap_or(0), told, ..Self::default() };
         for (n, bytes) in records.into_iter().enumerate() {
             let Some(bytes) = bytes else { continue };
             let record =
@@ -80,10 +81,13 @@ impl Seen {
                 return Err(format!("{name} should be held by {meant:?}, and is by {:?}", self.locks[n]));
             }
         }
-        if self.units == model.units {
-            return Ok(());
+        if self.units != model.units {
+            return Err(format!("{} units of the allowance should be used, and {} are", model.units, self.units));
         }
-        Err(format!("{} units of the allowance should be used, and {} are", model.units, self.units))
+        if self.told != model.told() {
+            return Err(format!("{} events should be told, and {} are", model.told(), self.told));
+        }
+        Ok(())
     }
 
     fn compare_job(&self, model: &mut Model, j: J, record: &JobRecord, last: u64) -> Result<(), String> {

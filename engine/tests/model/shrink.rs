@@ -12,13 +12,13 @@ struct Shrinking<'a> {
     bench: &'a mut Bench,
     lines: Vec<Line>,
     why: String,
-    to_the_end: bool,
+    care: Care,
     plays: usize,
 }
 
 /// The fewest lines, and what differs with them.
-pub(crate) async fn shrink(bench: &mut Bench, lines: Vec<Line>, why: String, to_the_end: bool) -> (Vec<Line>, String) {
-    let mut it = Shrinking { bench, lines, why, to_the_end, plays: 0 };
+pub(crate) async fn shrink(bench: &mut Bench, lines: Vec<Line>, why: String, care: Care) -> (Vec<Line>, String) {
+    let mut it = Shrinking { bench, lines, why, care: Care { every: 1, ..care }, plays: 0 };
     // Compared after each verb, it may show earlier.
     it.try_these(it.lines.clone()).await;
     loop {
@@ -38,7 +38,7 @@ impl Shrinking<'_> {
         if self.plays > PLAYS {
             return false;
         }
-        match differs(self.bench, &lines, self.to_the_end).await {
+        match differs(self.bench, &lines, self.care).await {
             Some((nth, why)) => {
                 self.lines = lines[..nth].to_vec();
                 self.why = why;
@@ -82,14 +82,14 @@ impl Shrinking<'_> {
 }
 
 /// How many lines it takes until it differs, and how.
-async fn differs(bench: &mut Bench, lines: &[Line], to_the_end: bool) -> Option<(usize, String)> {
-    let mut play = bench.play(Care { every: 1, to_the_end });
+async fn differs(bench: &mut Bench, lines: &[Line], care: Care) -> Option<(usize, String)> {
+    let mut play = bench.play(care).await;
     for (nth, line) in lines.iter().enumerate() {
         if let Err(why) = play.line(line).await {
             return Some((nth + 1, why));
         }
     }
-    let end = if to_the_end { play.bring_to_the_end().await } else { play.compare() };
+    let end = if care.to_the_end { play.bring_to_the_end().await } else { play.compare() };
     end.err().map(|why| (lines.len(), why))
 }
 

@@ -60,7 +60,9 @@ impl Model {
     }
 
     pub(crate) fn forget(&mut self, j: J) {
-        self.jobs.remove(&j);
+        let job = self.jobs.remove(&j);
+        let told = job.filter(|job| self.listening || job.what.notify);
+        self.told_before += told.map_or(0, |job| u64::from(job.seq));
         self.forgotten.insert(j);
     }
 
