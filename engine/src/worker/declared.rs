@@ -33,7 +33,10 @@ impl StartError {
 }
 
 /// Kind → its steps, for those that declare any.
-pub(super) fn steps_of(runner: &dyn Runner) -> Result<HashMap<String, Vec<String>>, StartError> {
+pub(crate) type Declared = HashMap<String, Vec<String>>;
+
+/// What a runner's kinds declare.
+pub(super) fn steps_of(runner: &dyn Runner) -> Result<Declared, StartError> {
     let mut all = HashMap::new();
     for (kind, steps) in runner.steps() {
         let mut seen = HashSet::new();

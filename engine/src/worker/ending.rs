@@ -17,6 +17,8 @@ use crate::{
 pub(super) async fn conclude(ctx: &Ctx, end: End) -> Option<Settlement> {
     let verdict = match end {
         End::Returned(verdict) => checked(ctx, verdict).await,
+        // A run that leads to the undos and does not get there is tried again.
+        End::Dropped(Why::Cancel) if ctx.is_unwinding() => Err(stopped(Recovery::Retry)),
         End::Dropped(Why::Cancel) => Err(stopped(Recovery::Cancelled)),
         End::Dropped(_) => Err(stopped(Recovery::Lost)),
     };

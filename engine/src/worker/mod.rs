@@ -12,7 +12,7 @@ mod renew;
 mod said;
 mod unwind;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::{
@@ -97,7 +97,7 @@ impl Worker {
     async fn open_lane(
         &mut self,
         store: &Store,
-        (runner, declared): (&Arc<dyn Runner>, &Arc<HashMap<String, Vec<String>>>),
+        (runner, declared): (&Arc<dyn Runner>, &Arc<declared::Declared>),
         options: &WorkerOptions,
         lane: usize,
     ) -> Result<(), StoreError> {

@@ -13,7 +13,6 @@ mod undo;
 mod wait;
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
@@ -25,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Runner,
+    declared::Declared,
     leases::{Lease, Leases},
     options::WorkerOptions,
     said::Mouth,
@@ -53,7 +53,7 @@ pub(crate) struct Shared {
     pub(crate) options: Arc<WorkerOptions>,
     pub(crate) runner: Arc<dyn Runner>,
     /// The steps that kinds declare; a kind that is not here declares none.
-    pub(crate) declared: Arc<HashMap<String, Vec<String>>>,
+    pub(crate) declared: Arc<Declared>,
 }
 
 /// A running attempt's context. Cheap to clone.
