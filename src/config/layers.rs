@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use leasehold_jobs::policy::rules::KINDS;
 use toml::{Table, Value};
 
 use super::complaint::{Complaint, ConfigError, Origin};
@@ -14,17 +13,11 @@ use super::{Config, REFERENCE, VARIABLE_PREFIX, sound};
 
 /// The sections that make up [`Rules`](leasehold_jobs::policy::Rules).
 const RULES: [&str; 9] = ["time", "role", "expiry", "sql", "backup", "restore", "verify", "quota", "notify"];
-/// What `limits.*` counts by name.
-const LIMITED: [&str; 3] = ["queues", "kinds", "keys"];
-/// The keys of such a limit.
-const LIMIT_FIELDS: [&str; 3] = ["max_running", "rate", "per_seconds"];
-/// The quota that lends its keys to the others.
-const MODEL_QUOTA: &str = "quota.sql_update";
 
 /// The values by dotted key, with their origins.
-struct Layers {
-    reference: BTreeMap<String, Value>,
-    values: BTreeMap<String, (Value, Origin)>,
+pub(super) struct Layers {
+    pub(super) reference: BTreeMap<String, Value>,
+    pub(super) values: BTreeMap<String, (Value, Origin)>,
     complaints: Vec<Complaint>,
 }
 
@@ -106,20 +99,7 @@ impl Layers {
         if let Some(value) = self.reference.get(key) {
             return Some(value.clone());
         }
-        let parts: Vec<_> = key.split('.').collect();
-        match parts[..] {
-            ["secrets", name] if !name.is_empty() => Some(Value::String(String::new())),
-            ["quota", kind, last] if KINDS.contains(&kind) => {
-                self.reference.get(&format!("{MODEL_QUOTA}.{last}")).cloned()
-            }
-            ["retention", "kinds", kind, place, last] if leasehold_jobs::kind_names().contains(&kind) => {
-                self.reference.get(&format!("retention.{place}.{last}")).cloned()
-            }
-            ["limits", sort, name, field] if is_limited(sort, name) && LIMIT_FIELDS.contains(&field) => {
-                Some(Value::Integer(1))
-            }
-            _ => None,
-        }
+        self.open_model(key)
     }
 
     fn set(&mut self, key: &str, value: Value, origin: Origin) {
@@ -153,66 +133,10 @@ impl Layers {
     fn nearest(&self, key: &str) -> Option<String> {
         let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
         let mut known: Vec<String> = self.reference.keys().cloned().collect();
-        for kind in KINDS {
-            let inside = format!("{MODEL_QUOTA}.");
-            let fields = self.reference.keys().filter_map(|known| known.strip_prefix(&inside));
-            known.extend(fields.map(|field| format!("quota.{kind}.{field}")));
-        }
-        if key.starts_with("retention.kind") {
-            let fields = self.kept_fields().into_iter().map(|(field, _)| field);
-            let of_kind = |field: String| leasehold_jobs::kind_names().into_iter().map(move |kind| kept(kind, &field));
-            known.extend(fields.flat_map(of_kind));
-        }
-        if let ["limits", sort, name, _] = key.split('.').collect::<Vec<_>>()[..] {
-            let names: Vec<&str> = if sort.starts_with('q') { vec![name] } else { leasehold_jobs::kind_names() };
-            for (sort, name) in LIMITED.iter().flat_map(|sort| names.iter().map(move |name| (sort, name))) {
-                known.extend(LIMIT_FIELDS.map(|field| format!("limits.{sort}.{name}.{field}")));
-            }
-        }
+        known.extend(self.open_keys(key));
         let distance = |known: &String| strsim::damerau_levenshtein(known, key);
         let near = known.iter().min_by_key(|known| distance(known)).filter(|known| distance(known) * 3 <= key.len());
         near.or_else(|| known.iter().find(|known| last(known) == last(key))).cloned()
-    }
-
-    /// A quota of a further kind takes what it leaves out from the model.
-    fn fill_quotas(&mut self) {
-        let model = format!("{MODEL_QUOTA}.");
-        let fields: Vec<_> = self
-            .reference
-            .iter()
-            .filter_map(|(key, value)| Some((key.strip_prefix(&model)?.to_owned(), value.clone())))
-            .collect();
-        for kind in KINDS {
-            let prefix = format!("quota.{kind}.");
-            if self.values.keys().any(|key| key.starts_with(&prefix)) {
-                for (field, value) in &fields {
-                    let key = format!("{prefix}{field}");
-                    self.values.entry(key).or_insert_with(|| (value.clone(), Origin::Reference));
-                }
-            }
-        }
-    }
-
-    /// What is kept of every kind: `succeeded.seconds` and its like, with the values that hold as long as nobody says more.
-    fn kept_fields(&self) -> Vec<(String, Value)> {
-        let general = |(key, value): (&String, &(Value, Origin))| {
-            let field =
-                key.strip_prefix("retention.").filter(|field| !field.starts_with("kinds.") && field.contains('.'));
-            field.map(|field| (field.to_owned(), value.0.clone()))
-        };
-        self.values.iter().filter_map(general).collect()
-    }
-
-    /// A kind that is kept otherwise takes what it leaves out from what is kept of all.
-    fn fill_kinds(&mut self) {
-        let fields = self.kept_fields();
-        for kind in leasehold_jobs::kind_names() {
-            if self.values.keys().any(|key| key.starts_with(&kept(kind, ""))) {
-                for (field, value) in &fields {
-                    self.values.entry(kept(kind, field)).or_insert_with(|| (value.clone(), Origin::Reference));
-                }
-            }
-        }
     }
 
     /// Reads the values as a [`Config`]. A value that cannot be read is complained of and replaced by its default, so
@@ -284,20 +208,6 @@ impl Layers {
         }
         root
     }
-}
-
-/// Queues are known to the store alone; a kind must be one of this program's.
-fn is_limited(sort: &str, name: &str) -> bool {
-    match sort {
-        "queues" => !name.is_empty(),
-        "kinds" | "keys" => leasehold_jobs::kind_names().contains(&name),
-        _ => false,
-    }
-}
-
-/// The key of what is kept of a kind.
-fn kept(kind: &str, field: &str) -> String {
-    format!("retention.kinds.{kind}.{field}")
 }
 
 fn insert(table: &mut Table, key: &str, value: Value) {

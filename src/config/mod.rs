@@ -5,6 +5,7 @@
 
 mod complaint;
 mod layers;
+mod open;
 mod secret;
 mod sections;
 mod sound;
