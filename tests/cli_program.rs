@@ -9,11 +9,15 @@ mod boot;
 mod demo;
 #[path = "cli/doctor.rs"]
 mod doctor;
+#[path = "cli/gates.rs"]
+mod gates;
 #[path = "cli/lab.rs"]
 mod lab;
 #[path = "cli/life.rs"]
 mod life;
 #[path = "cli/schedules.rs"]
 mod schedules;
+#[path = "cli/signals.rs"]
+mod signals;
 #[path = "cli/words.rs"]
 mod words;
