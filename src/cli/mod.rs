@@ -20,6 +20,8 @@ pub(crate) mod out;
 pub mod problem;
 mod queue;
 mod schedule;
+mod schedule_preview;
+mod schedule_set;
 mod serve;
 mod signal;
 mod tenant;

@@ -1,27 +1,19 @@
-//! Schedules in the store: written, read, decided on. Each lies in its tenant's shard, beside the jobs that it makes.
+//! Schedules in the store: written, read, forgotten. Each lies in its tenant's shard, beside the jobs that it makes.
 //!
-//! Invariant: a slot is decided by one script that compares the revision and the cursor, and moves the cursor in the
-//! same breath as it takes the job in.
+//! Invariant: the last writer does not win silently, and a change of the times makes the slots count from now.
 
 use std::collections::HashMap;
 
 use bytes::Bytes;
 use redis::Value;
 
-use super::{
-    connect::Store,
-    enqueue::{check_names, ticket_refusal, wish},
-    error::StoreError,
-};
-use crate::model::{
-    Dropped, FiredSlot, HOT_BYTES, JobId, MissedSlot, NewJob, ON_TIME_MS, Schedule, ScheduleSpec, SlotCounts,
-    TicketRefusal, Timetable, UnixMs, pack,
-};
+use super::{connect::Store, error::StoreError};
+use crate::model::{FiredSlot, JobId, MissedSlot, Schedule, ScheduleSpec, SlotCounts, Timetable, UnixMs};
 
 /// Schedules of a shard; more are refused (E7).
 pub const MOST_SCHEDULES: u64 = 10_000;
 /// The score of a schedule that fires nothing.
-const NEVER: UnixMs = 9_000_000_000_000_000;
+pub(super) const NEVER: UnixMs = 9_000_000_000_000_000;
 /// Schedules that are read at a time.
 const BATCH: usize = 200;
 
@@ -45,23 +37,6 @@ pub enum ScheduleRemoved {
     Conflict(u32),
     /// There is none.
     Gone,
-}
-
-/// What came of deciding on a slot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Slot {
-    /// It fired; its job.
-    Fired(JobId),
-    /// It is counted as missed.
-    Skipped,
-    /// Another process was first, or the schedule is another by now: read it again.
-    Overtaken,
-    /// Too many live jobs: try again later.
-    Full(u64),
-    /// The allowance that its job takes a unit of is used up.
-    Spent(u32),
-    /// The code that its job spends was refused.
-    TicketRefused(TicketRefusal),
 }
 
 impl Store {
@@ -197,79 +172,6 @@ impl Store {
         self.read_schedules(shard, members).await
     }
 
-    /// Fires a slot: its job is taken in and the cursor moves to it, once, however many processes ask. The job's id is
-    /// made here. `before` is the cursor that the caller has seen.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the store cannot be reached: then it is not known whether it fired; ask again.
-    pub async fn fire_slot(
-        &self,
-        schedule: &Schedule,
-        table: &Timetable,
-        before: UnixMs,
-        (slot, mut job): (UnixMs, NewJob),
-        max_live: u64,
-    ) -> Result<Slot, StoreError> {
-        check_names(&job)?;
-        let shard = self.shard_of(&schedule.spec.tenant);
-        for salt in 0.. {
-            job.id = schedule.job_id(shard, slot, salt);
-            let mut cmd = self.decide(&self.scripts.schedule_fire, schedule, before, slot, table)?;
-            cmd.arg(ON_TIME_MS).arg(max_live);
-            let record = pack(&job);
-            let (hot, rest) = record.split_at(HOT_BYTES);
-            cmd.arg(job.id.as_str()).arg(hot).arg(rest).arg(job.run_at.unwrap_or(0)).arg(wish(&job));
-            let reply: Vec<Value> = self.query("schedule_fire", cmd).await?;
-            return Ok(match word(&reply, 0).as_str() {
-                "fired" => Slot::Fired(job.id),
-                "clash" if salt < 8 => continue,
-                "decided" | "changed" | "gone" => Slot::Overtaken,
-                "full" => Slot::Full(word(&reply, 1).parse().unwrap_or(0)),
-                "spent" => Slot::Spent(word(&reply, 1).parse().unwrap_or(0)),
-                "ticket" => Slot::TicketRefused(ticket_refusal(&word(&reply, 1)).unwrap_or(TicketRefusal::Missing)),
-                other => return Err(StoreError::UnknownAnswer { verb: "schedule_fire", answer: other.to_owned() }),
-            });
-        }
-        Ok(Slot::Overtaken)
-    }
-
-    /// Decides that slots do not fire: they are counted as missed, and `alert` (a JSON document) is told. `None` when a
-    /// later decision will tell of them, too; empty when nobody has to be told.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the store cannot be reached; ask again.
-    pub async fn skip_slots(
-        &self,
-        schedule: &Schedule,
-        table: &Timetable,
-        before: UnixMs,
-        dropped: Dropped,
-        (why, alert): (&str, Option<String>),
-    ) -> Result<Slot, StoreError> {
-        let mut cmd = self.decide(&self.scripts.schedule_skip, schedule, before, dropped.last, table)?;
-        cmd.arg(dropped.slots).arg(why).arg(alert.unwrap_or_else(|| "later".to_owned()));
-        let reply: Vec<Value> = self.query("schedule_skip", cmd).await?;
-        match word(&reply, 0).as_str() {
-            "skipped" => Ok(Slot::Skipped),
-            "decided" | "changed" | "gone" => Ok(Slot::Overtaken),
-            other => Err(StoreError::UnknownAnswer { verb: "schedule_skip", answer: other.to_owned() }),
-        }
-    }
-
-    fn decide(
-        &self,
-        script: &super::scripts::Script,
-        schedule: &Schedule,
-        before: UnixMs,
-        slot: UnixMs,
-        table: &Timetable,
-    ) -> Result<redis::Cmd, StoreError> {
-        let (member, _) = members(&schedule.spec.tenant, &schedule.spec.name)?;
-        let mut cmd = self.begin(script, self.shard_of(&schedule.spec.tenant));
-        cmd.arg(member).arg(schedule.revision).arg(before).arg(slot).arg(table.next_after(slot).unwrap_or(NEVER));
-        Ok(cmd)
-    }
-
     async fn members_between(
         &self,
         shard: u16,
@@ -298,7 +200,7 @@ impl Store {
 }
 
 /// The members of the two indexes: tenant first, name first.
-fn members(tenant: &str, name: &str) -> Result<(String, String), StoreError> {
+pub(super) fn members(tenant: &str, name: &str) -> Result<(String, String), StoreError> {
     let bad = |text: &str| text.is_empty() || text.len() > 255 || text.chars().any(|c| c.is_control());
     for (what, text) in [("tenant", tenant), ("name", name)] {
         if bad(text) {
@@ -312,7 +214,7 @@ fn expected_word(expected: Option<u32>) -> String {
     expected.map_or_else(|| "*".to_owned(), |revision| revision.to_string())
 }
 
-fn word(reply: &[Value], at: usize) -> String {
+pub(super) fn word(reply: &[Value], at: usize) -> String {
     reply.get(at).and_then(|v| redis::from_redis_value_ref::<String>(v).ok()).unwrap_or_default()
 }
 

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::LIMIT;
 use crate::{
     model::{Dropped, Missed, MissedSlot, NewJob, Schedule, Timetable, UnixMs},
-    store::{Slot, Store, StoreError},
+    store::{ClockWatch, Slot, Store, StoreError},
 };
 
 /// A series of refusals with one reason is told of once in this time, ms; a daily one each time.
@@ -52,7 +52,29 @@ impl SlotRefusal {
 /// # Errors
 /// [`StoreError`] when the store cannot be reached.
 pub async fn fire(store: &Store, jobs: &dyn SlotJobs, max_live: u64) -> Result<usize, StoreError> {
-    let now = store.now().await?;
+    fire_until(store, jobs, max_live, store.now().await?).await
+}
+
+/// The same by a clock that is watched: after a jump nothing is decided until somebody has looked at it. By a wrong time
+/// every slot might seem to be over, and when the clock is set right again, none would be due for as long as it was wrong.
+///
+/// # Errors
+/// [`StoreError`] when the store cannot be reached.
+pub async fn fire_by(
+    store: &Store,
+    jobs: &dyn SlotJobs,
+    max_live: u64,
+    clock: &mut ClockWatch,
+) -> Result<usize, StoreError> {
+    let glance = clock.look(store).await?;
+    match store.clock_jump().await? {
+        Some(_) => Ok(0),
+        // Not by a time that is asked for now: the clock may jump after the look.
+        None => fire_until(store, jobs, max_live, glance.now).await,
+    }
+}
+
+async fn fire_until(store: &Store, jobs: &dyn SlotJobs, max_live: u64, now: UnixMs) -> Result<usize, StoreError> {
     let mut decisions = 0;
     for shard in 0..store.shards() {
         let mut due = store.due_schedules(shard, now, LIMIT).await?;

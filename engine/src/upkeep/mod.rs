@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 pub use cascade::cascade;
 pub use clock::{prune_by, rescue_by};
 pub use deaths::{Herald, tell_deaths};
-pub use fire::{SlotJobs, SlotRefusal, fire};
+pub use fire::{SlotJobs, SlotRefusal, fire, fire_by};
 pub use measure::measure;
 pub use prune::{Archive, ArchiveError, prune};
 pub use windows::windows;
@@ -136,6 +136,7 @@ fn say_rescued(ids: &[JobId]) {
 pub struct Upkeep {
     stop: CancellationToken,
     loops: Vec<JoinHandle<()>>,
+    clock: Arc<Mutex<ClockWatch>>,
 }
 
 impl Upkeep {
@@ -147,7 +148,7 @@ impl Upkeep {
         let (s1, s2, s3, s4) = (store.clone(), store.clone(), store.clone(), store.clone());
         let (s5, s6) = (store.clone(), store.clone());
         let clock = Arc::new(Mutex::new(ClockWatch::new(options.max_jump_ms, options.lease_ms)));
-        let keep = options.clone();
+        let (keep, watch) = (options.clone(), clock.clone());
         let loops = vec![
             tokio::spawn(drive("promote", options.promote_ms, stop.clone(), move || {
                 let s = s1.clone();
@@ -174,16 +175,16 @@ impl Upkeep {
                 async move { windows(&s).await }
             })),
         ];
-        Self { stop, loops }
+        Self { stop, loops, clock: watch }
     }
 
     /// Fires schedules, too: each `every_ms`, with the jobs that `jobs` makes, as far as there are less than `max_live` in a shard.
     #[must_use]
     pub fn with_schedules(mut self, store: &Store, jobs: Arc<dyn SlotJobs>, every_ms: u64, max_live: u64) -> Self {
-        let store = store.clone();
+        let (store, clock) = (store.clone(), self.clock.clone());
         self.loops.push(tokio::spawn(drive("fire", every_ms, self.stop.clone(), move || {
-            let (store, jobs) = (store.clone(), jobs.clone());
-            async move { fire(&store, &*jobs, max_live).await }
+            let (store, jobs, clock) = (store.clone(), jobs.clone(), clock.clone());
+            async move { fire_by(&store, &*jobs, max_live, &mut *clock.lock().await).await }
         })));
         self
     }

@@ -121,7 +121,7 @@ async fn jobs_by_slot(store: &Store) -> BTreeMap<String, u32> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_upkeep_processes_killed_at_random_fire_each_slot_of_a_year_once() {
     let seed: u64 = std::env::var("SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(rand::random);
-    println!("SEED={seed}");
+    eprintln!("SEED={seed}");
     let redis = RedisServer::start();
     let store = Store::open(StoreOptions::new(redis.url())).await.unwrap();
     store.set_time(NOON);
@@ -136,7 +136,7 @@ async fn five_upkeep_processes_killed_at_random_fire_each_slot_of_a_year_once() 
     }
     assert!(wanted.len() > 7500, "{}", wanted.len());
     let (killed, stopped) = year(&redis.url(), &store, &mut StdRng::seed_from_u64(seed)).await;
-    println!("{killed} killed, {stopped} stopped at work");
+    eprintln!("{killed} killed, {stopped} stopped at work");
     assert!(killed >= 5 && stopped >= 5, "seed {seed}: {killed} killed, {stopped} stopped at work");
     let made = jobs_by_slot(&store).await;
     let wrong: Vec<_> = wanted.iter().filter(|(slot, n)| made.get(*slot) != Some(n)).collect();
