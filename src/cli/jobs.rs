@@ -10,7 +10,9 @@ use crate::config::Config;
 
 /// List jobs.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  leasehold jobs --tenant t-001\n  leasehold jobs --place dead --json\n  leasehold jobs --archived --tenant t-001 --since -30d")]
+#[command(
+    after_help = "Examples:\n  leasehold jobs --tenant t-001\n  leasehold jobs --place dead --json\n  leasehold jobs --archived --tenant t-001 --since -30d"
+)]
 pub(crate) struct Jobs {
     /// Of this tenant
     #[arg(long, value_name = "ID")]

@@ -6,7 +6,9 @@ use crate::lab::{Lab, Program, text};
 fn jobs_that_were_archived_are_listed_and_shown_and_lie_in_files_for_others() {
     let lab = Lab::new();
     let mut command = lab.command(&["up", "--listen", "127.0.0.1:0"]);
-    command.env("LEASEHOLD__RETENTION__KINDS__SQL_UPDATE__SUCCEEDED__COUNT", "0").env("LEASEHOLD__UPKEEP__PRUNE_MS", "50");
+    command
+        .env("LEASEHOLD__RETENTION__KINDS__SQL_UPDATE__SUCCEEDED__COUNT", "0")
+        .env("LEASEHOLD__UPKEEP__PRUNE_MS", "50");
     let mut up = Program::start(command);
     let url = up.ready();
     lab.tenant(&url);
