@@ -4,6 +4,7 @@
 Works in a copy of the tree under target/guards (sharing nothing but crates.io's cache), so the checkout is never touched.
 Usage: scripts/guards.py [PART-OF-A-NAME ...]    Exit status 1 when a guard can be taken out unseen.
 """
+import os
 import pathlib
 import re
 import shutil
@@ -32,7 +33,7 @@ def failing_tests(package: str, only: str | None) -> tuple[bool, list[str]]:
     which = ["--test", "end_to_end", only] if only else []
     run = subprocess.run(
         ["cargo", "nextest", "run", "-p", package, *which, "--no-fail-fast", "--target-dir", str(COPY / "target")],
-        cwd=COPY, capture_output=True, text=True)
+        cwd=COPY, capture_output=True, text=True, env={"LEASEHOLD_SEQUENCES": "300", **os.environ})
     text = run.stdout + run.stderr
     tests = sorted(set(re.findall(r"(?:FAIL|TIMEOUT|ABORT|SIG\w+) \[[^]]*\] (?:\([^)]*\) )?\S+ (\S+)", text)))
     built = re.search(r"tests? run:", text) is not None
