@@ -11,6 +11,8 @@ mod estate;
 mod bad_input;
 #[path = "crash/mod.rs"]
 mod crash;
+#[path = "jump/mod.rs"]
+mod jump;
 #[path = "rolling/mod.rs"]
 mod rolling;
 #[path = "walkthrough/mod.rs"]

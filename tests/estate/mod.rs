@@ -16,7 +16,7 @@ use leasehold_engine::testing::RedisServer;
 use leasehold_engine::{Store, StoreOptions};
 use serde_json::{Value, json};
 
-pub use center::Center;
+pub use center::{Center, Effects};
 pub use portal::{Portal, sql_update};
 pub use program::Program;
 pub use proxy::{Fault, Point, Proxy, Watch};

@@ -4,9 +4,11 @@
 //! concern one job, and to strike before a call is passed on or after Redis has answered it.
 
 mod calls;
+mod clock;
 mod wire;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -91,6 +93,7 @@ struct Inner {
     struck: Notify,
     thaw: Notify,
     passed: Notify,
+    ahead_ms: AtomicI64,
 }
 
 impl Proxy {
@@ -105,6 +108,7 @@ impl Proxy {
             struck: Notify::new(),
             thaw: Notify::new(),
             passed: Notify::new(),
+            ahead_ms: AtomicI64::new(0),
         });
         let serving = inner.clone();
         let accepting = tokio::spawn(async move {
@@ -131,6 +135,11 @@ impl Proxy {
     /// Whom to kill or stop.
     pub fn aim(&self, pid: u32) {
         self.inner.state().pid = pid;
+    }
+
+    /// From now on the store's clock is so much ahead, for the process behind it.
+    pub fn jump(&self, ms: i64) {
+        self.inner.ahead_ms.store(ms, Ordering::SeqCst);
     }
 
     /// The calls that were counted, in order.
@@ -176,6 +185,10 @@ impl Drop for Proxy {
 }
 
 impl Inner {
+    fn ahead(&self) -> i64 {
+        self.ahead_ms.load(Ordering::SeqCst)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }

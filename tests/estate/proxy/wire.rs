@@ -10,7 +10,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::super::resp;
 use super::calls::{Sent, Verdict};
-use super::{Fault, Inner};
+use super::{Fault, Inner, clock};
 
 type Pending = Arc<Mutex<VecDeque<Sent>>>;
 
@@ -51,7 +51,8 @@ async fn requests(
                     pending.lock().unwrap().push_back(sent);
                 }
             }
-            if to.write_all(&frame).await.is_err() {
+            let moved = clock::in_call(&resp::words(&frame), inner.ahead());
+            if to.write_all(moved.as_ref().unwrap_or(&frame)).await.is_err() {
                 return;
             }
         }
@@ -82,7 +83,8 @@ async fn replies(
                     return inner.strike(fault).await;
                 }
             }
-            if to.write_all(&frame).await.is_err() {
+            let moved = clock::in_reply(&frame, inner.ahead());
+            if to.write_all(moved.as_ref().unwrap_or(&frame)).await.is_err() {
                 return;
             }
             if sent.is_some_and(|sent| sent.frozen) {
