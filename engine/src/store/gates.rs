@@ -22,6 +22,8 @@ pub enum GateSet {
     Changed,
 }
 
+/// For what must not be refused because others stand: kinds are few, so that this stays bounded too.
+const NO_CAP: usize = u32::MAX as usize;
 /// Rounds of reading, deciding and writing before [`GateSet::Changed`] is said.
 const ROUNDS: usize = 20;
 
@@ -73,7 +75,7 @@ impl Store {
     pub async fn gate_set(&self, field: &str, value: &[u8]) -> Result<GateSet, StoreError> {
         let mut answer = GateSet::Set;
         for shard in 0..self.shards {
-            match self.set_in(shard, field, value, &Expected::Any).await? {
+            match self.set_in(shard, field, value, &Expected::Any, MAX_GATES).await? {
                 GateSet::Set => {}
                 other => answer = other,
             }
@@ -106,7 +108,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the store cannot be reached.
     pub async fn pause(&self, scope: &Scope, note: &Note) -> Result<GateSet, StoreError> {
-        self.change_stops(scope, |stops| stops.pause = Some(note.clone())).await
+        self.change_stops(scope, MAX_GATES, |stops| stops.pause = Some(note.clone())).await
     }
 
     /// Lets claims within a scope go on, unless a kill switch stands there.
@@ -114,15 +116,16 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the store cannot be reached.
     pub async fn resume(&self, scope: &Scope) -> Result<GateSet, StoreError> {
-        self.change_stops(scope, |stops| stops.pause = None).await
+        self.change_stops(scope, MAX_GATES, |stops| stops.pause = None).await
     }
 
-    /// The kill switch: nothing within the scope is started from the answer on, until it is taken back.
+    /// The kill switch: nothing within the scope is started from the answer on, until it is taken back. However many gates
+    /// there are, this one is not refused.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be reached.
     pub async fn kill(&self, scope: &Scope, note: &Note) -> Result<GateSet, StoreError> {
-        self.change_stops(scope, |stops| stops.kill = Some(note.clone())).await
+        self.change_stops(scope, NO_CAP, |stops| stops.kill = Some(note.clone())).await
     }
 
     /// Takes a kill switch back. A pause there stays.
@@ -130,13 +133,18 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the store cannot be reached.
     pub async fn unkill(&self, scope: &Scope) -> Result<GateSet, StoreError> {
-        self.change_stops(scope, |stops| stops.kill = None).await
+        self.change_stops(scope, MAX_GATES, |stops| stops.kill = None).await
     }
 
-    async fn change_stops(&self, scope: &Scope, change: impl Fn(&mut Stops)) -> Result<GateSet, StoreError> {
+    async fn change_stops(
+        &self,
+        scope: &Scope,
+        most: usize,
+        change: impl Fn(&mut Stops),
+    ) -> Result<GateSet, StoreError> {
         let mut answer = GateSet::Set;
         for shard in 0..self.shards {
-            match self.change_stops_in(shard, &scope.field(), &change).await? {
+            match self.change_stops_in(shard, &scope.field(), most, &change).await? {
                 GateSet::Set => {}
                 other => answer = other,
             }
@@ -148,6 +156,7 @@ impl Store {
         &self,
         shard: u16,
         field: &str,
+        most: usize,
         change: impl Fn(&mut Stops),
     ) -> Result<GateSet, StoreError> {
         for _ in 0..ROUNDS {
@@ -163,7 +172,7 @@ impl Store {
                 }
                 continue;
             }
-            match self.set_in(shard, field, &stops.pack(), &expected).await? {
+            match self.set_in(shard, field, &stops.pack(), &expected, most).await? {
                 GateSet::Changed => {}
                 answer => return Ok(answer),
             }
@@ -177,9 +186,10 @@ impl Store {
         field: &str,
         value: &[u8],
         expected: &Expected<'_>,
+        most: usize,
     ) -> Result<GateSet, StoreError> {
         let mut cmd = self.begin(&self.scripts.gate_set, shard);
-        cmd.arg(field).arg(value).arg(expected.bytes()).arg(MAX_GATES);
+        cmd.arg(field).arg(value).arg(expected.bytes()).arg(most);
         let word: String = self.query("gate_set", cmd).await?;
         match word.as_str() {
             "set" => Ok(GateSet::Set),

@@ -183,6 +183,8 @@ async fn gates_are_few_and_one_too_many_is_refused() {
     }
     assert_eq!(lab.store.put_gate(&limit(MAX_GATES)).await.unwrap(), GateSet::Full);
     assert_eq!(lab.store.pause(&Scope::All, &note("")).await.unwrap(), GateSet::Full);
+    assert_eq!(lab.store.kill(&Scope::All, &note("")).await.unwrap(), GateSet::Set, "an emergency stop finds room");
+    assert_eq!(lab.store.unkill(&Scope::All).await.unwrap(), GateSet::Set);
     assert_eq!(lab.store.put_gate(&limit(0)).await.unwrap(), GateSet::Set, "one that stands may change");
     assert!(lab.store.gate_remove("l k kind-7").await.unwrap());
     assert!(!lab.store.gate_remove("l k kind-7").await.unwrap());
