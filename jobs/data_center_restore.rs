@@ -214,8 +214,7 @@ impl DataCenterRestore {
 
     /// Decided once for a job, so that an attempt after a change of the rules goes the same way.
     async fn wants_safety(&self, ctx: &Ctx, target: &dyn Database) -> Result<bool, JobError> {
-        let look =
-            || async { Ok(ctx.rules().restore.safety_backup && target.exists().await.map_err(failure)?) };
+        let look = || async { Ok(ctx.rules().restore.safety_backup && target.exists().await.map_err(failure)?) };
         ctx.step("look", Effect::ReadOnly, look).await
     }
 
