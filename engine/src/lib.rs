@@ -12,8 +12,8 @@ pub mod upkeep;
 pub mod worker;
 
 pub use model::{
-    Allowance, Approval, Decision, Effect, Enqueued, Idempotency, JobError, JobId, JobRecord, JobView, NewJob, Place, Priority, Recovery,
-    Resource, Retry, Step, TicketRefusal, TicketUse, UnixMs, Verdict,
+    Allowance, Approval, Decision, Effect, Enqueued, Idempotency, JobError, JobId, JobRecord, JobView, NewJob, Place,
+    Priority, Recovery, Resource, Retry, Step, TicketRefusal, TicketUse, UnixMs, Verdict,
 };
 pub use store::{Store, StoreError, StoreOptions};
 pub use worker::{

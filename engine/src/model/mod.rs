@@ -31,8 +31,8 @@ pub use job::{Allowance, Enqueued, Idempotency, NewJob, Priority, Resource, Tick
 pub(crate) use journal::undo_name;
 pub use journal::{CodeChanged, Journal};
 pub use place::{BadPlace, CAUSES, Cause, Place, chart, next};
-pub(crate) use record::{CLAIMED, HOT_BYTES, shared_bytes};
 pub use record::{BadRecord, BlockedBy, JobRecord, pack};
+pub(crate) use record::{CLAIMED, HOT_BYTES, shared_bytes};
 pub use retry::Retry;
 pub use schedule::{FiredSlot, MissedSlot, Schedule, ScheduleRules, ScheduleSpec, SlotCounts};
 pub use schedule_missed::{BadMissed, Dropped, Missed, ON_TIME_MS, Plan};

@@ -21,7 +21,7 @@ local function take_back(r)
     event(r, 'undoing', note)
   elseif last then
     put_outcome(r, '', failure)
-    if r.who.allowance ~= '' then redis.call('DECR', prefix .. ':allowance:' .. r.who.allowance) end
+    count_unit(r, -1)
     finish(r, DEAD, 'failed', note)
     unlock(r)
     -- No attempt is there to tell anybody: upkeep does.
