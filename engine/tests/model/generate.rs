@@ -5,10 +5,7 @@ use rand::{RngExt, rngs::StdRng, seq::IndexedRandom};
 
 use crate::{
     model::Model,
-    verbs::{
-        Counted, FREEZES, Fence, J, JOBS, KINDS, Line, Part, QUEUES, RESOURCES, SIGNALS, STEPS, TENANTS, Verb, Wait,
-        What,
-    },
+    verbs::{Fence, J, JOBS, KINDS, Line, RESOURCES, SIGNALS, STEPS, Verb, Wait, What},
 };
 
 /// Which verbs a sequence is mostly made of.
@@ -34,15 +31,15 @@ const LITTLE: [i64; 6] = [1, 300, 1000, 3000, 5000, 9_999];
 const MUCH: [i64; 4] = [10_000, 30_000, 600_000, 86_400_000];
 
 impl Generator<'_> {
-    fn yes(&mut self, percent: u32) -> bool {
+    pub(crate) fn yes(&mut self, percent: u32) -> bool {
         self.chance.random_range(0..100) < percent
     }
 
-    fn below(&mut self, n: usize) -> usize {
+    pub(crate) fn below(&mut self, n: usize) -> usize {
         self.chance.random_range(0..n)
     }
 
-    fn any<T: Copy>(&mut self, of: &[T]) -> T {
+    pub(crate) fn any<T: Copy>(&mut self, of: &[T]) -> T {
         *of.choose(self.chance).expect("a choice")
     }
 
@@ -191,7 +188,7 @@ impl Generator<'_> {
         let job = self.job_in(&[Place::Running]);
         let fence = self.fence();
         let step = self.below(STEPS.len());
-        match self.below(16) {
+        match self.below(19) {
             0..=3 => {
                 let (again, seal, inside) = (self.yes(15), self.yes(8), self.yes(15));
                 Verb::StepBegin { job, fence, step, again, seal, inside }
@@ -200,20 +197,22 @@ impl Generator<'_> {
             6 => Verb::Suspend { job, fence, wait: Wait::Time { ms: self.any(&LITTLE) } },
             7..=8 => {
                 let (name, ms) = (self.below(SIGNALS.len()), self.any(&[0, 0, 3000, 20_000]));
-                Verb::Suspend { job, fence, wait: Wait::Signal { name, ms } }
+                Verb::Suspend { job, fence, wait: Wait::Signal { name, ms, second: self.yes(40) } }
             }
-            9 => {
+            9 | 15 => {
                 let job = self.parent().unwrap_or(job);
                 let also = if self.yes(5) { Some(self.job_in(&[Place::Ready])) } else { None };
                 Verb::Suspend { job, fence, wait: Wait::Children { all: self.yes(60), fail: self.yes(50), also } }
             }
             10..=11 => {
-                let (child, mut what) = (self.new_name(), self.what());
+                let (job, child) = (self.parent().unwrap_or(job), self.new_name());
+                let mut what = self.what();
                 (what.idempotency, what.allowance) = (None, None);
                 Verb::Spawn { job, fence, child, what }
             }
             12 => Verb::UndoBegin { job: self.undoable().unwrap_or(job), fence },
             13 => Verb::Cascade,
+            14 => Verb::Cancel { job: self.child().unwrap_or(job), lead_ms: None },
             _ => {
                 let (job, name) = (self.job_in(&[Place::Waiting, Place::Running]), self.below(SIGNALS.len()));
                 Verb::Signal { job, name, key: self.below(4) as u8 }
@@ -231,66 +230,15 @@ impl Generator<'_> {
         self.model.jobs.iter().find(runs).map(|(j, _)| *j)
     }
 
+    /// A child that has not ended, of a parent that runs.
+    fn child(&self) -> Option<J> {
+        let parent = self.parent()?;
+        let lives = |j: &&J| self.model.jobs.get(j).is_some_and(|job| !job.place.is_final());
+        self.model.jobs[&parent].children.keys().find(lives).copied()
+    }
+
     fn undoable(&self) -> Option<J> {
         let runs = |(_, job): &(&J, &crate::model::Job)| job.place == Place::Running && job.undo;
         self.model.jobs.iter().find(runs).map(|(j, _)| *j)
-    }
-
-    fn part(&mut self) -> Part {
-        match self.below(7) {
-            0 => Part::All,
-            1..=2 => Part::Queue(self.below(QUEUES.len())),
-            3..=4 => Part::Kind(self.below(KINDS.len())),
-            _ => Part::Tenant(self.below(TENANTS.len())),
-        }
-    }
-
-    fn counted(&mut self) -> Counted {
-        match self.below(3) {
-            0 => Counted::Queue(self.below(QUEUES.len())),
-            1 => Counted::Kind(self.below(KINDS.len())),
-            _ => Counted::Key(self.below(KINDS.len())),
-        }
-    }
-
-    fn gate(&mut self) -> Verb {
-        match self.below(20) {
-            0..=1 => Verb::Pause(self.part()),
-            2..=4 => Verb::Resume(self.stopped().unwrap_or(Part::All)),
-            5 => Verb::Kill(self.part()),
-            6..=7 => Verb::Unkill(self.stopped().unwrap_or(Part::All)),
-            8..=10 => {
-                let rate = if self.yes(50) { Some((self.any(&[1, 2]), self.any(&[1000, 5000]))) } else { None };
-                let most = if rate.is_some() && self.yes(50) { 0 } else { self.any(&[1, 1, 2]) };
-                Verb::Limit { of: self.counted(), most, rate }
-            }
-            11 => Verb::Unlimit { of: self.counted() },
-            12..=13 => {
-                let some = |this: &mut Self, n: usize| if this.yes(40) { Some(this.below(n)) } else { None };
-                Verb::Freeze {
-                    name: self.below(FREEZES.len()),
-                    from_in: self.any(&[-1000, 0, 1000, 5000]),
-                    lasts: self.any(&[2000, 8000, 100_000]),
-                    kind: some(self, KINDS.len()),
-                    tenant: some(self, TENANTS.len()),
-                    resource: some(self, RESOURCES.len()),
-                }
-            }
-            14..=15 => Verb::Unfreeze { name: self.below(FREEZES.len()) },
-            16 => Verb::ClockJumped(true),
-            17 => Verb::ClockJumped(false),
-            18 => Verb::Takes { kind: self.below(KINDS.len()), ms: self.any(&[0, 2000, 6000]) },
-            _ => Verb::Promote,
-        }
-    }
-
-    fn stopped(&mut self) -> Option<Part> {
-        let all = [Part::All].into_iter();
-        let parts = all
-            .chain((0..QUEUES.len()).map(Part::Queue))
-            .chain((0..KINDS.len()).map(Part::Kind))
-            .chain((0..TENANTS.len()).map(Part::Tenant));
-        let stopped: Vec<Part> = parts.filter(|part| self.model.gates.is_stopped(*part)).collect();
-        if stopped.is_empty() { None } else { Some(self.any(&stopped)) }
     }
 }

@@ -9,6 +9,7 @@ mod claims;
 mod control;
 mod gates;
 mod generate;
+mod generate_gates;
 mod life;
 mod model;
 mod order;

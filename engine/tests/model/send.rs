@@ -213,7 +213,7 @@ impl Far {
                 let ids: Vec<JobId> = children.iter().map(|child| model.id(*child).clone()).collect();
                 let (awaiting, sort, ms) = match wait {
                     Wait::Time { ms } => (Awaiting::Time, Sort::Sleep, *ms),
-                    Wait::Signal { name, ms } => (Awaiting::Signal(SIGNALS[*name]), Sort::Signal, *ms),
+                    Wait::Signal { name, ms, .. } => (Awaiting::Signal(SIGNALS[*name]), Sort::Signal, *ms),
                     Wait::Children { all, fail, .. } => {
                         (Awaiting::Children { ids: &ids, all: *all, fail: *fail }, Sort::Children, 0)
                     }

@@ -116,6 +116,7 @@ pub(crate) enum Wait {
     Signal {
         name: usize,
         ms: i64,
+        second: bool,
     },
     /// All of its children (or any), failing with the first that fails (or not), and one that may be no child of it.
     Children {

@@ -19,7 +19,7 @@ pub(crate) fn spawn_step(child: J) -> String {
 pub(crate) fn wait_step(wait: &Wait) -> String {
     match wait {
         Wait::Time { .. } => "nap".to_owned(),
-        Wait::Signal { name, .. } => format!("mail {}", SIGNALS[*name]),
+        Wait::Signal { name, second, .. } => format!("mail {}{}", SIGNALS[*name], if *second { " again" } else { "" }),
         Wait::Children { .. } => "children".to_owned(),
     }
 }
