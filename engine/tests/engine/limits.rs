@@ -132,8 +132,10 @@ async fn a_rate_lets_so_many_start_in_any_period_and_says_when_the_next_may() {
     lab.finish().await;
 }
 
+type Standing = (&'static str, &'static str, Option<u32>, Option<(u32, u64)>);
+
 /// Limits that stand in the random course below: scope, at a time, starts in a period.
-const STANDING: [(&str, &str, Option<u32>, Option<(u32, u64)>); 4] = [
+const STANDING: [Standing; 4] = [
     ("kind", "a", Some(3), Some((4, 700))),
     ("key", "a", Some(1), None),
     ("key", "b", Some(2), Some((2, 300))),
