@@ -3,9 +3,9 @@
 //! Invariants: a route without a [`auth::Caller`] is public by intent (probes and pages); another tenant's thing does
 //! not exist for a caller (AC-199); whatever is not 2xx is problem+json with a stable code.
 
+mod alerts;
 mod archived;
 pub mod auth;
-mod alerts;
 mod changes;
 mod clock;
 mod deliveries;
@@ -26,10 +26,10 @@ pub mod openapi;
 pub mod problem;
 mod queues;
 pub mod routes;
-pub mod serve;
 mod schedule_metrics;
 mod schedule_view;
 mod schedules;
+pub mod serve;
 mod signals;
 mod sse;
 pub mod state;

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use utoipa::OpenApi;
 
 use super::{
-    alerts, changes, clock, deliveries, docs, enqueue, explain, gates, health, jobs, keys, kinds, metrics, problem, queues,
-    schedules, signals, sse, tenants, webhooks,
+    alerts, changes, clock, deliveries, docs, enqueue, explain, gates, health, jobs, keys, kinds, metrics, problem,
+    queues, schedules, signals, sse, tenants, webhooks,
 };
 
 #[derive(OpenApi)]

@@ -7,8 +7,8 @@ use axum::{
 };
 
 use super::{
-    alerts, changes, clock, deliveries, docs, edge, enqueue, explain, gates, health, jobs, keys, kinds, metrics, queues,
-    schedules, signals, sse, state::ApiState, tenants, webhooks,
+    alerts, changes, clock, deliveries, docs, edge, enqueue, explain, gates, health, jobs, keys, kinds, metrics,
+    queues, schedules, signals, sse, state::ApiState, tenants, webhooks,
 };
 
 /// Path → what is there.
