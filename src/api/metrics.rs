@@ -63,7 +63,12 @@ async fn of_gates(state: &ApiState, out: &mut String) -> Result<(), Problem> {
         ("clock", usize::from(gates.clock().is_some())),
         ("parked_kind", gates.parked.len()),
     ];
-    head(out, "leasehold_gates", "gauge", "Limits, freezes (windows too) that stand now, jumps of the clock, kinds that nobody knows.");
+    head(
+        out,
+        "leasehold_gates",
+        "gauge",
+        "Limits, freezes (windows too) that stand now, jumps of the clock, kinds that nobody knows.",
+    );
     for (sort, many) in standing {
         let _ = writeln!(out, "leasehold_gates{{{}}} {many}", labels(&[("sort", sort)]));
     }

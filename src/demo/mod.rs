@@ -95,7 +95,8 @@ impl Stage {
         ));
         show.say("(00:00-03:30 there) nor midnight, when quotas begin anew, falls into the demo.");
         let parts = Parts { api: true, worker: false, upkeep: true, webhooks: true, folder: true };
-        let options = ServiceOptions { command: "demo", parts, accept_data_loss: false, worker_name: None, schedules: None };
+        let options =
+            ServiceOptions { command: "demo", parts, accept_data_loss: false, worker_name: None, schedules: None };
         let service = Service::start(config.clone(), options).await?;
         let address = service.address().ok_or_else(|| DemoError::new("the API has no address"))?;
         let key = std::fs::read_to_string(folder.join(ADMIN_KEY_FILE))?.trim().to_owned();

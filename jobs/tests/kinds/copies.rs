@@ -55,8 +55,14 @@ async fn backup_05_ac_115_a_worker_lost_during_a_backup_leaves_no_partial_record
     let mut estate = Estate::new().await;
     let id = estate.submitted("data_center_backup", backup("dc-1")).await;
     // The first holder claims the job and is never heard of again; it left a file behind.
-    let claim =
-        Claim { worker: "lost".into(), request: 1, want: 9, lease_ms: 15_000, queues: estate.catalogue.queues(), kinds: vec![] };
+    let claim = Claim {
+        worker: "lost".into(),
+        request: 1,
+        want: 9,
+        lease_ms: 15_000,
+        queues: estate.catalogue.queues(),
+        kinds: vec![],
+    };
     assert_eq!(estate.lab.store.claim(0, &claim).await.unwrap().jobs.len(), 1);
     let now = estate.lab.store.now().await.unwrap();
     let left = estate.path("backups").join(format!("{TENANT}/dc-1/bk_{id}-1.backup"));
