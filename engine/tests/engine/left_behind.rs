@@ -103,3 +103,16 @@ async fn a_rate_that_is_lowered_lets_the_next_go_when_its_period_is_over() {
     assert_eq!(claim(&lab, "w", 9).await.jobs.len(), 1, "it waited for ever before");
     clean(lab).await;
 }
+
+#[tokio::test]
+async fn a_queues_limit_holds_when_tenants_share_it_unevenly() {
+    let lab = Lab::new().await;
+    let scope = LimitScope::Queue("default".to_owned());
+    let limit = Limit { scope, max_running: Some(3), rate: None, note: Note::default() };
+    let _ = lab.store.put_gate(&Gate::Limit(limit)).await.unwrap();
+    for tenant in ["t-001", "t-001", "t-002", "t-002"] {
+        lab.enqueue(NewJob { tenant: tenant.to_owned(), ..Puppet::job(&lab.store, "done") }).await;
+    }
+    assert_eq!(claim(&lab, "w", 9).await.jobs.len(), 3, "half of three is not two for each");
+    clean(lab).await;
+}

@@ -130,8 +130,9 @@ local function turn(queue, priority, room, limit)
   local ring = ring_key(queue, priority)
   local tenants = redis.call('ZRANGE', ring, 0, math.min(room, 100) - 1)
   local share, served, drained = math.ceil(room / math.max(#tenants, 1)), {}, {}
+  local most = #ids_taken + room
   for _, tenant in ipairs(tenants) do
-    local many = math.min(share, want - #ids_taken)
+    local many = math.min(share, most - #ids_taken)
     if gates and gates['t ' .. tenant] then
       rest(ring, tenant, priority, queue)
     elseif many > 0 and take(prefix .. ':ready:' .. priority .. ':' .. queue .. '|' .. tenant, many, limit) < many then
