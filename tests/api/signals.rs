@@ -78,7 +78,7 @@ async fn an_approval_is_given_by_two_who_may_and_by_nobody_else() {
     stand.post(&path, &says("approve", "u7", "employee")).await.expect(202);
     let shown = until(&stand, &id, waits_in("paid")).await;
     let told = shown.json["history"].as_array().unwrap().iter().filter(|event| event["type"] == "signalled");
-    let last = told.last().unwrap();
+    let last = told.max_by_key(|event| event["seq"].as_u64()).unwrap();
     assert_eq!((&last["note"]["by"], &last["note"]["decision"]), (&json!("u7"), &json!("approve")));
     stand.store.cancel(&id, "", None).await.unwrap();
     worker.drain(Duration::from_secs(5)).await;

@@ -70,6 +70,15 @@ impl Ledger {
         self.0.lock().expect("no panic while held").push(what.into());
     }
 
+    /// The same as the body of a step that gives nothing.
+    ///
+    /// # Errors
+    /// None: a step's body may fail, this one does not.
+    pub fn done(&self, what: impl Into<String>) -> Result<(), JobError> {
+        self.write(what);
+        Ok(())
+    }
+
     /// Everything, in its order.
     #[must_use]
     pub fn all(&self) -> Vec<String> {

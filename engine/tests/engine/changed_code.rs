@@ -22,10 +22,10 @@ async fn play(ctx: &Ctx, calls: &[&str], did: &Ledger) -> Result<(), JobError> {
     for call in calls {
         let (verb, name) = call.split_at(2);
         match verb {
-            "s " => ctx.step(name, Effect::Idempotent, || async { Ok(did.write(name)) }).await?,
+            "s " => ctx.step(name, Effect::Idempotent, || async { did.done(name) }).await?,
             "w " => drop(ctx.wait_signal(name, None).await?),
             "z " => ctx.sleep(name, Duration::from_secs(1)).await?,
-            "! " => drop(ctx.step(name, Effect::Idempotent, || async { Ok(did.write(name)) }).await),
+            "! " => drop(ctx.step(name, Effect::Idempotent, || async { did.done(name) }).await),
             other => panic!("{other} is no verb"),
         }
     }

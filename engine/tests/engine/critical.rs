@@ -24,11 +24,11 @@ impl Stage {
             let stage = stage.clone();
             async move {
                 let both = |ctx: Ctx| async move {
-                    ctx.step("drop", Effect::Idempotent, || async { Ok(stage.did.write("drop")) }).await?;
+                    ctx.step("drop", Effect::Idempotent, || async { stage.did.done("drop") }).await?;
                     stage.inside.notify_one();
                     stage.go_on.notified().await;
                     let deaf = !ctx.cancelled().is_cancelled();
-                    ctx.step("make", Effect::Idempotent, || async { Ok(stage.did.write(format!("make {deaf}"))) }).await
+                    ctx.step("make", Effect::Idempotent, || async { stage.did.done(format!("make {deaf}")) }).await
                 };
                 ctx.critical("swap", both).await?;
                 ctx.step("after", Effect::Idempotent, || async { Ok(()) }).await?;

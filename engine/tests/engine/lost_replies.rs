@@ -100,7 +100,7 @@ async fn workflow(ctx: Ctx, did: Ledger) -> Result<Verdict, JobError> {
         undone.write(format!("undo {id}"));
         Ok(())
     };
-    let make = || async { Ok(did.write(format!("make {}", ctx.id()))) };
+    let make = || async { did.done(format!("make {}", ctx.id())) };
     ctx.step_with_undo("make", Effect::Idempotent, make, undo).await?;
     let child = ctx.spawn_child("spawn", Actor::job(ctx.store(), "child")).await?;
     ctx.wait_all("child", &[child], ChildFailure::Fail).await?;

@@ -31,11 +31,11 @@ pub(crate) async fn make(ctx: &Ctx, stage: &Stage, name: &'static str, mood: &'s
     let undo = move |ctx: Ctx, value: Option<u32>| async move {
         match mood {
             "stuck" => return Err(JobError::permanent("stuck", "it does not come off")),
-            "slow" if taken.did.counts().get(&format!("undo {name} failed")).is_none() => {
+            "slow" if !taken.did.counts().contains_key(&format!("undo {name} failed")) => {
                 taken.did.write(format!("undo {name} failed"));
                 return Err(JobError::transient("not_yet", "later"));
             }
-            "hangs" if taken.did.counts().get("hung").is_none() => {
+            "hangs" if !taken.did.counts().contains_key("hung") => {
                 taken.did.write("hung");
                 taken.hangs.notify_one();
                 std::future::pending::<()>().await;
@@ -85,7 +85,7 @@ async fn a_job_that_fails_for_good_takes_back_what_it_did_in_reverse() {
     let stage = Stage::default();
     let actor = actor(&stage, |ctx, stage| async move {
         make(&ctx, &stage, "a", "").await?;
-        ctx.step("plain", Effect::Idempotent, || async { Ok(stage.did.write("plain")) }).await?;
+        ctx.step("plain", Effect::Idempotent, || async { stage.did.done("plain") }).await?;
         make(&ctx, &stage, "bb", "").await?;
         make(&ctx, &stage, "ccc", "breaks").await?;
         Ok(())
@@ -180,7 +180,7 @@ async fn a_crash_in_the_middle_goes_on_where_it_was() {
     stage.hangs.notified().await;
     drop(lost);
     lab.at(20_000);
-    assert_eq!(lab.store.rescue(0, 10).await.unwrap(), [id.clone()]);
+    assert_eq!(lab.store.rescue(0, 10).await.unwrap(), std::slice::from_ref(&id));
     let worker = lab.quick_worker(actor).await;
     let job = lab.until(&id, Place::Dead).await;
     assert_eq!(error(&job).code, "broke");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use leasehold_engine::{
-    Ctx, Effect, JobError, Place, Verdict,
+    Ctx, Effect, JobError, Place,
     testing::{Actor, Lab},
 };
 

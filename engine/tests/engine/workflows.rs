@@ -20,9 +20,9 @@ async fn a_job_that_sleeps_31_days_holds_no_worker_and_no_resource_and_spends_no
         let did = did.clone();
         async move {
             did.write("run");
-            ctx.step("before", Effect::Idempotent, || async { Ok(did.write("before")) }).await?;
+            ctx.step("before", Effect::Idempotent, || async { did.done("before") }).await?;
             ctx.sleep("a lease's end", DAYS_31).await?;
-            ctx.step("after", Effect::Idempotent, || async { Ok(did.write("after")) }).await?;
+            ctx.step("after", Effect::Idempotent, || async { did.done("after") }).await?;
             Verdict::done("slept")
         }
     });
@@ -91,7 +91,7 @@ async fn code_that_makes_nothing_of_a_wait_is_suspended_all_the_same() {
         let did = did.clone();
         async move {
             let _ = ctx.sleep("night", Duration::from_secs(60)).await;
-            let after = ctx.step("after", Effect::Idempotent, || async { Ok(did.write("after")) }).await;
+            let after = ctx.step("after", Effect::Idempotent, || async { did.done("after") }).await;
             if let Err(JobError { recovery: Recovery::Suspend, .. }) = after {
                 return Verdict::done("too early");
             }
