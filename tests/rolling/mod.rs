@@ -40,7 +40,7 @@ fn script(n: u32) -> String {
 }
 
 fn statements(n: u32) -> usize {
-    if n % LONG_EVERY == 0 { 3 } else { 1 }
+    if n.is_multiple_of(LONG_EVERY) { 3 } else { 1 }
 }
 
 fn update(center_of: u32, n: u32) -> Value {
@@ -96,7 +96,7 @@ async fn work_goes_on(store: &Store, more: u64) {
             let _ = timeout(std::time::Duration::from_millis(100), hints.recv()).await;
         }
     };
-    timeout(PATIENCE, wait).await.expect("work goes on");
+    timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("work does not go on"));
 }
 
 async fn all_ended(store: &Store, estate: &Estate) -> Vec<JobRecord> {
