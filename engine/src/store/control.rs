@@ -98,6 +98,11 @@ pub enum Resolved {
 /// Parents whose children a cancel takes along; the rest is upkeep's.
 const CASCADE_AT_ONCE: usize = 100;
 
+/// Names one call, so that its repetition after a lost reply gets the same answer.
+fn request() -> String {
+    format!("{:016x}", rand::random::<u64>())
+}
+
 fn words(reply: &[Value]) -> (String, String) {
     let text = |i: usize| reply.get(i).and_then(|v| redis::from_redis_value_ref::<String>(v).ok()).unwrap_or_default();
     (text(0), text(1))
@@ -182,7 +187,7 @@ impl Store {
     /// [`StoreError`] when the store cannot be reached.
     pub async fn revive(&self, id: &JobId, note: &str) -> Result<Revived, StoreError> {
         let mut cmd = self.begin(&self.scripts.revive, id.shard());
-        cmd.arg(id.as_str()).arg(note);
+        cmd.arg(id.as_str()).arg(note).arg(request());
         let reply: Vec<Value> = self.query("revive", cmd).await?;
         let (word, at) = words(&reply);
         Ok(match word.as_str() {
@@ -199,7 +204,7 @@ impl Store {
     /// [`StoreError`] when the store cannot be reached.
     pub async fn resolve(&self, id: &JobId, happened: bool, result: &[u8], note: &str) -> Result<Resolved, StoreError> {
         let mut cmd = self.begin(&self.scripts.resolve, id.shard());
-        cmd.arg(id.as_str()).arg(u8::from(happened)).arg(result).arg(note);
+        cmd.arg(id.as_str()).arg(u8::from(happened)).arg(result).arg(note).arg(request());
         let reply: Vec<Value> = self.query("resolve", cmd).await?;
         let (word, more) = words(&reply);
         Ok(match word.as_str() {

@@ -20,6 +20,7 @@ const LEAD: &str = include_str!("scripts/lead.lua");
 const TICKET: &str = include_str!("scripts/ticket.lua");
 const GATES: &str = include_str!("scripts/gates.lua");
 const ADMIT: &str = include_str!("scripts/admit.lua");
+const REPEAT: &str = include_str!("scripts/repeat.lua");
 const CANCELLING: &str = include_str!("scripts/cancelling.lua");
 const LETTERS: &str = include_str!("scripts/letters.lua");
 const SLOT: &str = include_str!("scripts/schedule_slot.lua");
@@ -52,8 +53,8 @@ verbs! {
     cascade: CANCELLING;
     clock_jumped: ;
     edit: LEAD TICKET;
-    revive: ;
-    resolve: ;
+    revive: REPEAT;
+    resolve: REPEAT;
     step_begin: ;
     step_end: ;
     suspend: LETTERS;

@@ -11,6 +11,7 @@ use std::{
 
 use leasehold_engine::{
     ChildFailure, Ctx, Effect, JobError, NewJob, Place, Store, StoreOptions, Verdict, Worker, WorkerOptions,
+    store::{Outcome, Resolved, Revived},
     testing::{Actor, Ledger, Puppet, RedisServer},
 };
 use tokio::{
@@ -154,5 +155,24 @@ async fn e10_lost_replies_double_no_child_no_signal_and_no_undo() {
     let twice: Vec<_> = did.counts().into_iter().filter(|(_, many)| *many != 1).collect();
     assert!(twice.is_empty() && did.all().len() == 50, "{twice:?}");
     worker.drain(Duration::from_secs(10)).await;
+    assert!(direct.audit().await.unwrap().findings.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn e10_what_a_person_says_is_answered_alike_when_it_is_sent_again() {
+    let (redis, folder, lost) = (RedisServer::start(), tempfile::tempdir().unwrap(), Arc::new(AtomicU64::new(0)));
+    let (direct, store) = stores(&redis, folder.path(), 7, &lost).await;
+    for n in 0..40 {
+        let job = Puppet::job(&direct, "done");
+        direct.enqueue(std::slice::from_ref(&job), 100).await.unwrap();
+        direct.cancel(&job.id, "", None).await.unwrap();
+        assert_eq!(store.revive(&job.id, "").await.unwrap(), Revived::Ok(Place::Ready), "{n}");
+        let fence = crate::claim_in(&direct, "w", 1).await.jobs[0].fence;
+        let doubt = crate::ending(&job.id, fence, Outcome::Unknown);
+        direct.settle(0, &[doubt]).await.unwrap();
+        assert!(matches!(store.resolve(&job.id, true, b"1", "").await.unwrap(), Resolved::Ok(_)), "{n}");
+        direct.cancel(&job.id, "", None).await.unwrap();
+    }
+    assert!(lost.load(Ordering::SeqCst) > 5, "the proxy lost {}", lost.load(Ordering::SeqCst));
     assert!(direct.audit().await.unwrap().findings.is_empty());
 }

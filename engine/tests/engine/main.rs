@@ -40,14 +40,18 @@ mod workers;
 mod workflows;
 
 use leasehold_engine::store::{Claim, Claimed, Outcome, Settled, Settlement};
-use leasehold_engine::{JobId, Place, testing::Lab};
+use leasehold_engine::{JobId, Place, Store, testing::Lab};
 
 /// A claim as a worker would send it.
 pub(crate) async fn claim(lab: &Lab, worker: &str, want: usize) -> Claimed {
+    claim_in(&lab.store, worker, want).await
+}
+
+pub(crate) async fn claim_in(store: &Store, worker: &str, want: usize) -> Claimed {
     use std::sync::atomic::{AtomicU64, Ordering};
     static REQUEST: AtomicU64 = AtomicU64::new(1);
     let request = REQUEST.fetch_add(1, Ordering::Relaxed);
-    lab.store.claim(0, &claim_of(worker, request, want)).await.unwrap()
+    store.claim(0, &claim_of(worker, request, want)).await.unwrap()
 }
 
 pub(crate) fn claim_of(worker: &str, request: u64, want: usize) -> Claim {

@@ -1,7 +1,9 @@
 -- A person (or proof) says what became of the open Once step of an unknown job; the job then goes on. KEYS prefix.
--- ARGV time, id, happened (1 | 0), result, note. Reply {word, step}: resolved | not_unknown | gone. Events: resolved.
+-- ARGV time, id, happened (1 | 0), result, note, request. Reply {word, step}: resolved | not_unknown | gone. Events: resolved.
 -- happened 1: the step counts as done with `result`; 0: it is forgotten and will be done again.
-local id, happened, result, note = ARGV[2], ARGV[3] == '1', ARGV[4], ARGV[5]
+local id, happened, result, note, request = ARGV[2], ARGV[3] == '1', ARGV[4], ARGV[5], ARGV[6]
+local before = answered(request)
+if before then return { before[1], before[2] } end
 local r = load(id)
 if not r then return { 'gone', '' } end
 if r.place ~= UNKNOWN then return { 'not_unknown', WORDS[r.place] } end
@@ -28,4 +30,4 @@ r.run_at = NOW
 event(r, 'resolved', note)
 enter_due(r)
 flush()
-return { 'resolved', named }
+return answer(request, 'resolved', named)

@@ -1,7 +1,9 @@
 -- Sends a dead or cancelled job back to work with fresh attempts, not before its planned time; finished steps stay finished,
--- unless all were undone; an undo that failed goes on. A parked job (its code changed) goes to work as it is. KEYS prefix. ARGV time, id, note.
+-- unless all were undone; an undo that failed goes on. A parked job (its code changed) goes to work as it is. KEYS prefix. ARGV time, id, note, request.
 -- Reply {word, place}: revived | not_final | gone. Events: revived.
-local id, note = ARGV[2], ARGV[3]
+local id, note, request = ARGV[2], ARGV[3], ARGV[4]
+local before = answered(request)
+if before then return { before[1], before[2] } end
 local r = load(id)
 if not r then return { 'gone', '' } end
 if r.place == BLOCKED and r.reason == CODE_CHANGED then
@@ -9,7 +11,7 @@ if r.place == BLOCKED and r.reason == CODE_CHANGED then
   event(r, 'revived', note)
   enter_due(r)
   flush()
-  return { 'revived', WORDS[r.place] }
+  return answer(request, 'revived', WORDS[r.place])
 end
 if r.place ~= DEAD and r.place ~= CANCELLED then return { 'not_final', WORDS[r.place] } end
 if r.place == DEAD then count_unit(r, 1) end
@@ -29,4 +31,4 @@ r.attempt, r.run_at, r.finished_at = 0, math.max(r.run_at, NOW), 0
 event(r, 'revived', note)
 if r.run_at > NOW then enter(r, SCHEDULED) else enter_due(r) end
 flush()
-return { 'revived', WORDS[r.place] }
+return answer(request, 'revived', WORDS[r.place])
