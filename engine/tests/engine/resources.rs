@@ -80,6 +80,16 @@ async fn jobs_that_need_the_same_two_never_wait_for_each_other() {
 }
 
 #[tokio::test]
+async fn jobs_that_name_two_in_different_order_do_not_each_hold_what_the_other_needs() {
+    let lab = Lab::new().await;
+    let (dc, host) = (with(&lab, &[alone("dc:1")]).await, with(&lab, &[alone("host:1")]).await);
+    let one = with(&lab, &[alone("dc:1"), alone("host:1")]).await;
+    let two = with(&lab, &[alone("host:1"), alone("dc:1")]).await;
+    assert_eq!(run_all(&lab).await, [dc, host, one, two], "nobody waits for ever");
+    lab.finish().await;
+}
+
+#[tokio::test]
 async fn what_a_blocked_job_holds_already_is_let_go_when_it_is_cancelled() {
     let lab = Lab::new().await;
     let host = with(&lab, &[alone("host:1")]).await;
