@@ -83,8 +83,10 @@ async fn jobs_that_need_the_same_two_never_wait_for_each_other() {
 async fn jobs_that_name_two_in_different_order_do_not_each_hold_what_the_other_needs() {
     let lab = Lab::new().await;
     let (dc, host) = (with(&lab, &[alone("dc:1")]).await, with(&lab, &[alone("host:1")]).await);
-    let one = with(&lab, &[alone("dc:1"), alone("host:1")]).await;
-    let two = with(&lab, &[alone("host:1"), alone("dc:1")]).await;
+    lab.at(1);
+    let one = with(&lab, &[alone("host:1"), alone("dc:1")]).await;
+    lab.at(2);
+    let two = with(&lab, &[alone("dc:1"), alone("host:1")]).await;
     assert_eq!(run_all(&lab).await, [dc, host, one, two], "nobody waits for ever");
     lab.finish().await;
 }
