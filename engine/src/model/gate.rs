@@ -3,14 +3,12 @@
 //! Invariant: whatever is in a field stops jobs; text that cannot be read is shown as a stop without a reason, never
 //! left out. Scripts read the packed front of a limit or a freeze and never the JSON behind it.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{UnixMs, gate_bytes as wire};
 
-pub use super::gate_bytes::FOREVER;
+pub use super::{gate_bytes::FOREVER, standing::Gates};
 
 /// Gates of a store at the most: each claim reads them all.
 pub const MAX_GATES: usize = 500;
@@ -336,71 +334,5 @@ impl Gate {
             Self::Freeze(freeze) => wire::pack_freeze(freeze),
             Self::Clock(jump) => serde_json::to_vec(jump).unwrap_or_default(),
         }
-    }
-}
-
-/// All that stands, and how long kinds take.
-#[derive(Debug, Clone, Default)]
-pub struct Gates {
-    /// The gates, in the order of their fields.
-    pub all: Vec<Gate>,
-    /// 95 of 100 attempts of a kind took at most so many ms.
-    pub takes_ms: BTreeMap<String, u64>,
-    /// Kinds of which jobs are parked, since no worker that looked knew them.
-    pub parked: Vec<String>,
-    /// Fields that cannot be read by this version.
-    pub unreadable: Vec<String>,
-}
-
-impl Gates {
-    /// Reads the hash.
-    #[must_use]
-    pub fn read(fields: &BTreeMap<String, Bytes>) -> Self {
-        let mut gates = Self::default();
-        for (field, value) in fields {
-            if let Some(kind) = field.strip_prefix("d ") {
-                let text = String::from_utf8_lossy(value);
-                gates.takes_ms.extend(text.parse().ok().map(|ms| (kind.to_owned(), ms)));
-            } else if let Some(kind) = field.strip_prefix("p ") {
-                gates.parked.push(kind.to_owned());
-            } else {
-                match Gate::parse(field, value) {
-                    Some(found) => gates.all.extend(found),
-                    None => gates.unreadable.push(field.clone()),
-                }
-            }
-        }
-        gates
-    }
-
-    /// What stops a scope, weightiest first.
-    pub fn stops<'a>(&'a self, scope: &'a Scope) -> impl Iterator<Item = &'a Gate> {
-        self.all.iter().filter(move |g| matches!(g, Gate::Pause(s, _) | Gate::KillSwitch(s, _) if s == scope))
-    }
-
-    /// The pauses with their notes.
-    pub fn pauses(&self) -> impl Iterator<Item = (&Scope, &Note)> {
-        self.all.iter().filter_map(|g| if let Gate::Pause(scope, note) = g { Some((scope, note)) } else { None })
-    }
-
-    /// The kill switches that are on.
-    pub fn kill_switches(&self) -> impl Iterator<Item = (&Scope, &Note)> {
-        self.all.iter().filter_map(|g| if let Gate::KillSwitch(scope, note) = g { Some((scope, note)) } else { None })
-    }
-
-    /// The limits.
-    pub fn limits(&self) -> impl Iterator<Item = &Limit> {
-        self.all.iter().filter_map(|g| if let Gate::Limit(limit) = g { Some(limit) } else { None })
-    }
-
-    /// The freezes, those of windows too.
-    pub fn freezes(&self) -> impl Iterator<Item = &Freeze> {
-        self.all.iter().filter_map(|g| if let Gate::Freeze(freeze) = g { Some(freeze) } else { None })
-    }
-
-    /// The jump of the clock that nobody has looked at yet.
-    #[must_use]
-    pub fn clock(&self) -> Option<&ClockJump> {
-        self.all.iter().find_map(|g| if let Gate::Clock(jump) = g { Some(jump) } else { None })
     }
 }

@@ -17,6 +17,7 @@ mod retry;
 mod schedule;
 mod schedule_missed;
 pub mod schedule_times;
+mod standing;
 mod verdict;
 mod view;
 pub mod window;
