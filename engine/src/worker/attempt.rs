@@ -12,8 +12,6 @@ use crate::model::{JobError, Verdict};
 
 /// A handler whose lease is lost gets this long to see its token.
 const LOST_GRACE: Duration = Duration::from_secs(2);
-/// A handler of a worker that aborts gets this long.
-const ABORT_GRACE: Duration = Duration::from_secs(2);
 
 /// How the handler came to an end.
 pub(super) enum End {
@@ -90,7 +88,7 @@ async fn watch(ctx: &Ctx) -> End {
 fn grace(ctx: &Ctx) -> Duration {
     match ctx.inner().lease.why() {
         Why::Lost => LOST_GRACE,
-        Why::Abort => ABORT_GRACE,
+        Why::Abort => Duration::from_millis(ctx.inner().shared.options.abort_grace_ms),
         Why::Cancel | Why::Nothing => Duration::from_millis(ctx.inner().shared.options.cancel_grace_ms),
     }
 }

@@ -25,6 +25,8 @@ pub struct WorkerOptions {
     pub renew_ms: u64,
     /// How long a cancelled job may take to see its token before it is dropped, ms.
     pub cancel_grace_ms: u64,
+    /// How long a job of a worker that stops may take to see its token before it is dropped and handed back, ms.
+    pub abort_grace_ms: u64,
     /// Looks for work at least this often, should hints be lost, ms.
     pub poll_ms: u64,
     /// By how much the store's clock may differ from a steady one between two renewals, ms; more is a jump.
@@ -45,6 +47,7 @@ impl Default for WorkerOptions {
             lease_ms: 15_000,
             renew_ms: 5_000,
             cancel_grace_ms: 10_000,
+            abort_grace_ms: 2_000,
             poll_ms: 1_000,
             max_jump_ms: 60_000,
             max_result_bytes: 1 << 20,

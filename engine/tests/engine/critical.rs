@@ -3,11 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use leasehold_engine::{
-    Ctx, Effect, JobError, Place, Verdict, Worker, WorkerOptions,
+    Ctx, Effect, JobError, JobId, Place, Verdict, Worker, WorkerOptions,
     store::Cancelled,
     testing::{Actor, Lab, Ledger},
 };
 use tokio::sync::Notify;
+
+/// What a job says that never looks at its token: when it is dropped, the worker's patience is over.
+const DEAF: &[u8] = b"deaf";
 
 #[derive(Clone, Default)]
 struct Stage {
@@ -23,6 +26,9 @@ impl Stage {
         Actor::new(move |ctx| {
             let stage = stage.clone();
             async move {
+                if &ctx.args()[..] == DEAF {
+                    std::future::pending::<()>().await;
+                }
                 let both = |ctx: Ctx| async move {
                     ctx.step("drop", Effect::Idempotent, || async { stage.did.done("drop") }).await?;
                     stage.inside.notify_one();
@@ -39,7 +45,14 @@ impl Stage {
 }
 
 fn options() -> WorkerOptions {
-    WorkerOptions { cancel_grace_ms: 10, renew_ms: 100, poll_ms: 10, ..WorkerOptions::default() }
+    WorkerOptions { cancel_grace_ms: 50, abort_grace_ms: 50, renew_ms: 100, poll_ms: 10, ..WorkerOptions::default() }
+}
+
+/// A job that is running and hears nothing.
+async fn deaf_job(lab: &Lab) -> JobId {
+    let id = lab.enqueue(Actor::job(&lab.store, "deaf")).await;
+    lab.until(&id, Place::Running).await;
+    id
 }
 
 #[tokio::test]
@@ -47,11 +60,13 @@ async fn a_cancel_waits_for_the_end_of_a_critical_section() {
     let lab = Lab::new().await;
     let stage = Stage::default();
     let mut worker = Worker::start(&lab.store, stage.actor(), options()).await.unwrap();
+    let deaf = deaf_job(&lab).await;
     let id = lab.enqueue(Actor::job(&lab.store, "")).await;
     stage.inside.notified().await;
-    assert_eq!(lab.store.cancel(&id, "", None).await.unwrap(), Cancelled::Requested);
-    // Longer than the patience with one that does not see its token.
-    tokio::time::sleep(Duration::from_millis(600)).await;
+    for job in [&id, &deaf] {
+        assert_eq!(lab.store.cancel(job, "", None).await.unwrap(), Cancelled::Requested);
+    }
+    lab.until(&deaf, Place::Cancelled).await;
     assert_eq!(lab.place(&id).await, Place::Running, "not dropped inside");
     stage.go_on.notify_one();
     lab.until(&id, Place::Cancelled).await;
@@ -65,12 +80,14 @@ async fn a_shutdown_waits_for_the_end_of_a_critical_section_and_hands_the_rest_b
     let lab = Lab::new().await;
     let stage = Stage::default();
     let mut worker = Worker::start(&lab.store, stage.actor(), options()).await.unwrap();
+    let deaf = deaf_job(&lab).await;
     let id = lab.enqueue(Actor::job(&lab.store, "")).await;
     stage.inside.notified().await;
     let stop = tokio::spawn(async move { worker.drain(Duration::ZERO).await });
-    // Longer than the patience with a handler of a worker that stops.
-    tokio::time::sleep(Duration::from_millis(2600)).await;
+    lab.until(&deaf, Place::Ready).await;
+    lab.store.cancel(&deaf, "", None).await.unwrap();
     assert!(!stop.is_finished());
+    assert_eq!(lab.place(&id).await, Place::Running, "not dropped inside");
     stage.go_on.notify_one();
     stop.await.unwrap();
     assert_eq!(stage.did.all(), ["drop", "make true"]);
@@ -89,18 +106,14 @@ async fn a_lost_lease_stops_a_critical_section() {
     let mut lab = Lab::with_running_clock().await;
     let stage = Stage::default();
     let options = WorkerOptions { lease_ms: 1500, renew_ms: 300, ..WorkerOptions::default() };
-    let worker = Worker::start(&lab.store, stage.actor(), options).await.unwrap();
+    let mut worker = Worker::start(&lab.store, stage.actor(), options).await.unwrap();
     lab.enqueue(Actor::job(&lab.store, "")).await;
     stage.inside.notified().await;
     lab.redis.kill();
-    let stopped = async {
-        while worker.running() > 0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(8), stopped).await.expect("stopped without Redis");
+    // Its patience is longer than the test's: what ends the section is the lease.
+    let stopped = worker.drain(Duration::from_secs(60));
+    tokio::time::timeout(Duration::from_secs(20), stopped).await.expect("stopped without Redis");
     assert_eq!(stage.did.all(), ["drop"]);
-    drop(worker);
     lab.redis.restart();
     lab.finish().await;
 }

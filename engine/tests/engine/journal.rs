@@ -37,6 +37,26 @@ async fn e4_a_result_is_written_once_and_given_back_ever_after() {
 }
 
 #[tokio::test]
+async fn of_two_once_steps_side_by_side_the_one_that_is_open_makes_a_lost_job_unknown() {
+    let lab = Lab::new().await;
+    let mut job = Puppet::job(&lab.store, "done");
+    job.retry.max_attempts = 1;
+    lab.enqueue(job).await;
+    let (id, fence) = claim_one(&lab, "w").await;
+    for (ordinal, name) in [(0, "first"), (1, "second")] {
+        lab.store.step_begin(&id, fence, name, Opening { ordinal, ..ONCE }).await.unwrap();
+    }
+    lab.store.step_end(&id, fence, "second", b"1").await.unwrap();
+    lab.at(15_000);
+    lab.store.rescue(0, 10).await.unwrap();
+    expect_place(&lab, &id, Place::Unknown).await;
+    lab.store.resolve(&id, true, b"1", "").await.unwrap();
+    let (_, fence) = claim_one(&lab, "w2").await;
+    settle(&lab, &id, fence, Outcome::Done).await;
+    lab.finish().await;
+}
+
+#[tokio::test]
 async fn e3_a_stale_worker_begins_and_ends_no_step() {
     let lab = Lab::new().await;
     let (id, old) = running(&lab).await;

@@ -255,6 +255,24 @@ async fn e10_every_decision_sent_again_gives_the_same_answer_and_happens_once() 
 }
 
 #[tokio::test]
+async fn eng_07_who_read_the_schedule_before_a_slot_was_decided_decides_on_it_no_more() {
+    let (lab, maker) = (Lab::new().await, Maker::default());
+    put(&lab.store, &hourly("once")).await;
+    let (stale, table) = (held(&lab).await, hourly("once").rules.timetable().unwrap());
+    for hour in [1, 2] {
+        lab.at(hour * HOUR);
+        fire(&lab, &maker).await;
+    }
+    let late = maker.job(&stale, NOON + HOUR).await.unwrap();
+    let fired = lab.store.fire_slot(&stale, &table, stale.cursor, (NOON + HOUR, late), MANY).await.unwrap();
+    let dropped = Dropped { slots: 1, first: NOON + HOUR, last: NOON + HOUR };
+    let skipped = lab.store.skip_slots(&stale, &table, stale.cursor, dropped, ("not_fired", None)).await.unwrap();
+    assert_eq!((fired, skipped), (Slot::Overtaken, Slot::Overtaken));
+    assert_eq!((held(&lab).await.counts.missed, made(&lab).await), (0, at_hours(&[1, 2])));
+    lab.finish().await;
+}
+
+#[tokio::test]
 async fn a_schedule_made_anew_does_not_take_the_job_of_the_first_for_its_own() {
     let (lab, maker) = (Lab::new().await, Maker::default());
     put(&lab.store, &hourly("once")).await;

@@ -9,7 +9,16 @@ if not held then return { 'not_begun' } end
 local state, code, begun_by, begun_at, _, ordinal = struct.unpack('<BBI6I6I6I2', held)
 if state == 1 then return { 'already', string.sub(held, 23) } end
 redis.call('HSET', key, step, struct.pack('<BBI6I6I6I2', 1, code, begun_by, begun_at, NOW, ordinal) .. result)
-if code % 4 == 3 then clear(r, ONCE_OPEN) end
+
+-- Several Once steps may be open side by side: the flag goes with the last.
+local function once_is_open()
+  local steps = redis.call('HGETALL', key)
+  for i = 2, #steps, 2 do
+    if string.byte(steps[i], 1) == 0 and string.byte(steps[i], 2) % 4 == 3 then return true end
+  end
+  return false
+end
+if code % 4 == 3 and not once_is_open() then clear(r, ONCE_OPEN) end
 r.dirty = true
 changed[#changed + 1] = id
 flush()
