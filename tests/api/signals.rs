@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use leasehold_engine::{Approval, JobId, Place, Verdict, Worker, WorkerOptions, args_sha256, testing::Actor};
+use leasehold_engine::{
+    Approval, JobId, Place, Verdict, Worker, WorkerOptions, args_sha256,
+    testing::{Actor, unwatched_clock},
+};
 use leasehold_jobs::policy::KeyRole;
 use serde_json::{Value, json};
 
@@ -19,7 +22,7 @@ async fn worker(stand: &Stand) -> Worker {
         let paid = ctx.wait_signal("paid", None).await?;
         Verdict::done(json!({"by": by, "paid": paid.map(|signal| signal.payload)}))
     });
-    let options = WorkerOptions { poll_ms: 10, ..WorkerOptions::default() };
+    let options = WorkerOptions { poll_ms: 10, ..unwatched_clock() };
     Worker::start(&stand.store, actor, options).await.unwrap()
 }
 

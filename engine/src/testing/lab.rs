@@ -21,6 +21,13 @@ pub struct Lab {
 /// 2026-11-22T04:00:00Z: noon in Shanghai.
 pub const NOON: UnixMs = 1_795_320_000_000;
 
+/// For workers of tests that move the clock: it is no jump to them. A worker looks at the clock when it starts, every few
+/// seconds, and when it may have missed hints, so that by chance it would see what the test does, or not.
+#[must_use]
+pub fn unwatched_clock() -> WorkerOptions {
+    WorkerOptions { max_jump_ms: u64::MAX, ..WorkerOptions::default() }
+}
+
 impl Lab {
     /// A store whose clock stands at [`NOON`].
     pub async fn new() -> Self {
@@ -59,15 +66,15 @@ impl Lab {
         self.job(id).await.record.place
     }
 
-    /// A worker with short leases for tests with a running clock.
+    /// A worker that looks for work as often as one in production.
     pub async fn worker(&self, name: &str, runner: Arc<dyn Runner>) -> Worker {
-        let options = WorkerOptions { name: name.to_owned(), slots: 16, ..WorkerOptions::default() };
+        let options = WorkerOptions { name: name.to_owned(), slots: 16, ..unwatched_clock() };
         Worker::start(&self.store, runner, options).await.expect("a worker")
     }
 
     /// A worker that looks at the (standing) clock often, for tests that move it.
     pub async fn quick_worker(&self, runner: Arc<dyn Runner>) -> Worker {
-        let options = WorkerOptions { slots: 8, poll_ms: 10, ..WorkerOptions::default() };
+        let options = WorkerOptions { slots: 8, poll_ms: 10, ..unwatched_clock() };
         Worker::start(&self.store, runner, options).await.expect("a worker")
     }
 

@@ -18,7 +18,7 @@ use std::{
 };
 
 pub use actor::{Actor, Ledger};
-pub use lab::{Lab, NOON};
+pub use lab::{Lab, NOON, unwatched_clock};
 pub use puppet::Puppet;
 
 /// A redis-server of this test alone: unix socket only, stopped when dropped.

@@ -6,7 +6,7 @@ use leasehold_engine::{
     Ctx, Effect, JobError, JobId, JobView, Place, Verdict, Worker, WorkerOptions,
     model::ErrorDocument,
     store::{Cancelled, Revived},
-    testing::{Actor, Lab, Ledger},
+    testing::{Actor, Lab, Ledger, unwatched_clock},
 };
 use tokio::sync::Notify;
 
@@ -236,7 +236,7 @@ async fn a_job_whose_last_worker_was_lost_takes_back_what_it_did() {
     assert_eq!(lab.place(&id).await, Place::Ready, "to undo");
     // The code comes to the end of what it did, and would hang there: what leads to the undos goes no further.
     let worker = {
-        let options = WorkerOptions { poll_ms: 10, ..WorkerOptions::default() };
+        let options = WorkerOptions { poll_ms: 10, ..unwatched_clock() };
         let actor = self::actor(&stage, |ctx, stage| async move {
             make(&ctx, &stage, "a", "").await?;
             make(&ctx, &stage, "b", "").await?;

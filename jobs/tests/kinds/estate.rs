@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
-use leasehold_engine::testing::Lab;
+use leasehold_engine::testing::{Lab, unwatched_clock};
 use leasehold_engine::{JobId, JobView, Place, Priority, UnixMs, Worker, WorkerOptions};
 use leasehold_jobs::policy::verify::VerifyMode;
 use leasehold_jobs::policy::{Actor, Calendar, Role};
@@ -177,7 +177,7 @@ impl Estate {
         let options = WorkerOptions {
             name: format!("worker-{}", self.workers.len()),
             queues: self.catalogue.queues(),
-            ..WorkerOptions::default()
+            ..unwatched_clock()
         };
         let worker = Worker::start(&self.lab.store, Arc::new(self.catalogue.clone()), options).await.unwrap();
         self.workers.push(worker);
