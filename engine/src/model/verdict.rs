@@ -103,4 +103,35 @@ pub struct ErrorDocument {
     pub message: String,
     /// Whether another attempt was or will be made.
     pub retryable: bool,
+    /// The failure that led to this one: what a job was undone for, when an undo failed too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Box<Self>>,
+}
+
+impl ErrorDocument {
+    /// The code of a job that could not be undone.
+    pub const UNDO_FAILED: &str = "undo_failed";
+
+    /// The document of an error.
+    #[must_use]
+    pub fn new(error: &JobError) -> Self {
+        Self {
+            code: error.code.clone(),
+            message: error.text.chars().take(8000).collect(),
+            retryable: error.recovery != Recovery::Give,
+            cause: None,
+        }
+    }
+
+    /// Reads what is kept of a job's error; `None` when it has none.
+    #[must_use]
+    pub fn read(kept: &[u8]) -> Option<Self> {
+        serde_json::from_slice(kept).ok()
+    }
+
+    /// As it is kept.
+    #[must_use]
+    pub fn pack(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
 }

@@ -159,18 +159,9 @@ fn set_aside(ctx: &Ctx, error: &JobError) -> Settlement {
 pub(super) fn failed(ctx: &Ctx, outcome: Outcome, error: &JobError, wait_ms: u64) -> Settlement {
     let mut settlement = blank(ctx, outcome);
     settlement.wait_ms = wait_ms;
-    settlement.error = document(error);
+    settlement.error = ErrorDocument::new(error).pack();
     if settlement.note.is_empty() {
         settlement.note = serde_json::json!({ "code": error.code }).to_string().into_bytes();
     }
     settlement
-}
-
-fn document(error: &JobError) -> Vec<u8> {
-    let document = ErrorDocument {
-        code: error.code.clone(),
-        message: error.text.chars().take(8000).collect(),
-        retryable: error.recovery != Recovery::Give,
-    };
-    serde_json::to_vec(&document).unwrap_or_default()
 }

@@ -32,7 +32,7 @@ pub(super) async fn begin(ctx: &Ctx, ending: Settlement) -> Option<Settlement> {
 pub(super) async fn resume(ctx: &Ctx, verdict: Result<Verdict, JobError>) -> Option<Settlement> {
     let record = ctx.record();
     let cause = match record.undoing {
-        true => Cause { failure: record.error.to_vec(), note: Vec::new(), attempt: record.attempt },
+        true => Cause { failure: first_failure(&record.error), note: Vec::new(), attempt: record.attempt },
         false => Cause { failure: Vec::new(), note: Vec::new(), attempt: 1 },
     };
     if !record.undoing
@@ -49,6 +49,15 @@ pub(super) async fn resume(ctx: &Ctx, verdict: Result<Verdict, JobError>) -> Opt
             Some(not_undone(ctx, &cause, "the steps", &error))
         }
         _ => take_back(ctx, &cause).await,
+    }
+}
+
+/// What the job is undone for. Of one that was dead because an undo failed, that is the failure before: when the undo comes
+/// off after all, the job does not say that it failed.
+fn first_failure(kept: &[u8]) -> Vec<u8> {
+    match ErrorDocument::read(kept) {
+        Some(last) if last.code == ErrorDocument::UNDO_FAILED => last.cause.map_or_else(Vec::new, |first| first.pack()),
+        _ => kept.to_vec(),
     }
 }
 
@@ -104,12 +113,15 @@ fn not_undone(ctx: &Ctx, cause: &Cause, what: &str, error: &JobError) -> Settlem
             Settlement { error: cause.failure.clone(), ..failed(ctx, Outcome::Retry, error, wait_ms) }
         }
         None => {
-            let why = match serde_json::from_slice::<ErrorDocument>(&cause.failure) {
-                Ok(first) => format!("the job had failed ({}: {})", first.code, first.message),
-                Err(_) => "the job was cancelled".to_owned(),
-            };
+            let first = ErrorDocument::read(&cause.failure);
+            let why = first.as_ref().map_or_else(
+                || "the job was cancelled".to_owned(),
+                |first| format!("the job had failed ({}: {})", first.code, first.message),
+            );
             let text = format!("{what} could not be undone: {error}; {why}");
-            failed(ctx, Outcome::Dead, &JobError::permanent("undo_failed", text), 0)
+            let last = JobError::permanent(ErrorDocument::UNDO_FAILED, text);
+            let document = ErrorDocument { cause: first.map(Box::new), ..ErrorDocument::new(&last) };
+            Settlement { error: document.pack(), ..failed(ctx, Outcome::Dead, &last, 0) }
         }
     }
 }

@@ -30,7 +30,9 @@ pub(crate) async fn make(ctx: &Ctx, stage: &Stage, name: &'static str, mood: &'s
     };
     let undo = move |ctx: Ctx, value: Option<u32>| async move {
         match mood {
-            "stuck" => return Err(JobError::permanent("stuck", "it does not come off")),
+            "stuck" if !taken.did.counts().contains_key("mended") => {
+                return Err(JobError::permanent("stuck", "it does not come off"));
+            }
             "slow" if !taken.did.counts().contains_key(&format!("undo {name} failed")) => {
                 taken.did.write(format!("undo {name} failed"));
                 return Err(JobError::transient("not_yet", "later"));

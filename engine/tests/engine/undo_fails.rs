@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use leasehold_engine::{
     Ctx, Effect, JobError, Place,
+    model::ErrorDocument,
+    store::Revived,
     testing::{Actor, Lab},
 };
 
@@ -50,6 +52,35 @@ async fn an_undo_that_fails_for_good_leaves_a_dead_job_that_says_so() {
         let why = if cancelled { "the job was cancelled" } else { "the job had failed (broke: at the end)" };
         assert!(error.message.contains("step `b`") && error.message.contains(why), "{}", error.message);
         assert_eq!(stage.did.all(), ["make a", "make b"], "what stands on what is stuck is left");
+        drained(lab, worker).await;
+    }
+}
+
+#[tokio::test]
+async fn an_undo_that_comes_off_after_a_revive_ends_with_the_first_failure() {
+    for cancelled in [true, false] {
+        let lab = Lab::new().await;
+        let stage = Stage::default();
+        let actor = actor(&stage, move |ctx, stage| async move {
+            make(&ctx, &stage, "a", "").await?;
+            make(&ctx, &stage, "b", "stuck").await?;
+            if cancelled {
+                ctx.store().cancel(ctx.id(), "", None).await.unwrap();
+                make(&ctx, &stage, "c", "").await?;
+            }
+            Err(JobError::permanent("broke", "at the end"))
+        });
+        let id = enqueue(&lab).await;
+        let worker = lab.quick_worker(actor).await;
+        let dead = lab.until(&id, Place::Dead).await;
+        let cause = error(&dead).cause.map(|first| first.code);
+        assert_eq!(cause.as_deref(), (!cancelled).then_some("broke"));
+        stage.did.write("mended");
+        assert_eq!(lab.store.revive(&id, "").await.unwrap(), Revived::Ok(Place::Ready));
+        let (place, left) = if cancelled { (Place::Cancelled, None) } else { (Place::Dead, Some("broke".to_owned())) };
+        let job = lab.until(&id, place).await;
+        assert_eq!(ErrorDocument::read(&job.record.error).map(|error| error.code), left);
+        assert_eq!(stage.did.all()[3..], ["undo b Some(1)", "undo a Some(1)"]);
         drained(lab, worker).await;
     }
 }

@@ -115,7 +115,10 @@ impl Model {
             (job.undoing, job.journal, job.once_open) = (false, false, false);
             job.steps.clear();
         }
-        (job.result, job.error, job.attempt) = ("", "", 0);
+        if !(job.undoing && job.undo) {
+            (job.result, job.error) = ("", "");
+        }
+        job.attempt = 0;
         (job.run_at, job.finished_at, job.was_revived) = (job.run_at.max(now), 0, true);
         self.begin(j);
         Revived::Ok(self.jobs[&j].place)

@@ -101,7 +101,7 @@ impl Model {
         }
         self.leave(j);
         let job = self.job(j);
-        let keeps = matches!(outcome, Outcome::Park | Outcome::Undone) || (outcome == Outcome::Retry && job.undoing);
+        let keeps = outcome == Outcome::Park || (outcome == Outcome::Retry && job.undoing);
         if !keeps {
             job.result = if outcome == Outcome::Done && !plain { "\"well\"" } else { "" };
             job.error = if matches!(outcome, Outcome::Dead | Outcome::Retry) { "failed" } else { "" };

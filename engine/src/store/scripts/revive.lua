@@ -26,8 +26,8 @@ if has(r, UNDOING) and not has(r, UNDO) then
   for _, flag in ipairs({ UNDOING, JOURNAL, ONCE_OPEN }) do clear(r, flag) end
   redis.call('DEL', prefix .. ':steps:' .. id)
 end
--- What is still to be undone keeps the error that it is undone for.
-if not has(r, UNDO) then put_outcome(r, '', '') end
+-- An undo that goes on keeps the error that it is for.
+if not (has(r, UNDOING) and has(r, UNDO)) then put_outcome(r, '', '') end
 r.attempt, r.run_at, r.finished_at = 0, math.max(r.run_at, NOW), 0
 event(r, 'revived', note)
 if r.run_at > NOW then enter(r, SCHEDULED) else enter_due(r) end

@@ -125,7 +125,7 @@ local function settle(id, fence, ending)
   leave(r)
   free_place(r.who)
   -- A job that undoes its steps keeps the error that it undoes them for.
-  local keeps = verdict == 'park' or verdict == 'undone' or (verdict == 'retry' and has(r, UNDOING))
+  local keeps = verdict == 'park' or (verdict == 'retry' and has(r, UNDOING))
   if not keeps then put_outcome(r, result, failure) end
   apply[verdict](r, wait_ms, note, failure)
   return 'ok'
