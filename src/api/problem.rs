@@ -219,12 +219,14 @@ impl From<StoreError> for Problem {
                 "the store cannot be reached; whether anything changed is not known",
             )
             .remedy("send the same request again, with the same Idempotency-Key if it enqueues"),
-            StoreError::Refused { source, .. } if source.code() == Some("OOM") => {
+            StoreError::Refused { .. } if error.is_out_of_memory() => {
                 Self::new(ErrorCode::TooManyJobs, "the store's memory is full").rule("ENG-08")
             }
             StoreError::Refused { .. } => {
                 Self::new(ErrorCode::StorageUnavailable, "the store refuses to write; see `leasehold doctor`")
             }
+            StoreError::BadCursor => Self::invalid("cursor", "it is no cursor of this list")
+                .remedy("give `next` of the page before, or begin anew without a cursor"),
             StoreError::TooLong { what, max } => Self::invalid(*what, format!("it is longer than {max} bytes")),
             _ => Self::new(ErrorCode::Internal, "the store holds something that this version cannot read"),
         }

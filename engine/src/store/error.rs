@@ -45,6 +45,9 @@ pub enum StoreError {
         /// What is allowed.
         rule: &'static str,
     },
+    /// What says where a listing goes on was not made by a listing.
+    #[error("the cursor is none of this list")]
+    BadCursor,
     /// A name is too long for a record.
     #[error("{what} is longer than {max} bytes")]
     TooLong {
@@ -64,8 +67,14 @@ impl StoreError {
             Self::Refused { .. } => "storage_refused",
             Self::UnknownAnswer { .. } | Self::Record(_) => "storage_corrupt",
             Self::OtherShards { .. } => "storage_other_shards",
-            Self::TooLong { .. } | Self::BadName { .. } => "invalid_argument",
+            Self::TooLong { .. } | Self::BadName { .. } | Self::BadCursor => "invalid_argument",
         }
+    }
+
+    /// Whether Redis refused to write because its memory is full. A script says so in its own words, with its name around it.
+    #[must_use]
+    pub fn is_out_of_memory(&self) -> bool {
+        matches!(self, Self::Refused { source, .. } if source.code() == Some("OOM") || source.to_string().contains("OOM "))
     }
 
     pub(crate) fn of(verb: &'static str, source: redis::RedisError) -> Self {

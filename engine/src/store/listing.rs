@@ -1,5 +1,5 @@
 //! Pages of jobs: of a tenant, of a place, of all. Guards that a page costs a bounded amount, whatever the filter (E6), and
-//! that its cursor still fits when kinds and queues came or went meanwhile.
+//! that its cursor still fits when jobs, kinds and queues came or went meanwhile: a job that stays where it is is listed.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -52,6 +52,12 @@ const TENANT_CHUNK: u64 = 1000;
 const CHUNKS: usize = 20;
 /// Tenants whose ready jobs are read together.
 const TENANTS: usize = 50;
+/// Tenants of a ring that are looked at.
+const RING: usize = 100_000;
+/// Jobs that are put back at the head of a list between two pages, at most; more make some of them be met again.
+const PUT_BACK: i64 = 1000;
+/// Jobs that end between two pages, at most; more make some of them be met again.
+const GROWN: i64 = 10_000;
 
 impl Store {
     /// A page of jobs: of a tenant newest first; of a place in its own order; else the live ones first.
@@ -60,7 +66,8 @@ impl Store {
     /// [`StoreError`] when the store cannot be reached.
     pub async fn jobs(&self, filter: &JobFilter, cursor: Option<&str>, limit: usize) -> Result<Page, StoreError> {
         let sources = self.sources(filter).await?;
-        let (mut at, mut from) = cursor.map_or_else(|| (0, String::new()), |cursor| find_cursor(cursor, &sources));
+        let begin = (0, String::new());
+        let (mut at, mut from) = cursor.map_or(Ok(begin), |cursor| find_cursor(cursor, &sources))?;
         let (mut jobs, mut looked) = (Vec::new(), 0);
         // A job that changes its place while the places are read one after the other is met twice.
         let mut met = HashSet::new();
@@ -137,29 +144,83 @@ impl Store {
     }
 
     async fn slice(&self, source: &Source, from: &str, many: usize) -> Result<Slice, StoreError> {
-        if source.order == Order::Ring {
-            return self.ring_slice(source, from, many).await;
-        }
-        if source.order == Order::Tenant {
-            return self.tenant_slice(source, from, many).await;
-        }
-        let position: i64 = from.parse().unwrap_or(0);
-        let last = position + many as i64 - 1;
-        let mut cmd = redis::Cmd::new();
-        let key = self.key(source.shard, &source.key);
         match source.order {
-            Order::Rank => cmd.arg("ZRANGE").arg(key).arg(position).arg(last),
-            Order::List | Order::Ring | Order::Tenant => cmd.arg("LRANGE").arg(key).arg(position).arg(last),
-            Order::ListFromEnd => cmd.arg("LRANGE").arg(key).arg(-last - 1).arg(-position - 1),
+            Order::Ring => self.ring_slice(source, from, many).await,
+            Order::Tenant => self.tenant_slice(source, from, many).await,
+            Order::Rank => self.rank_slice(source, from, many).await,
+            Order::List | Order::ListFromEnd => self.list_slice(source, from, many).await,
+        }
+    }
+
+    /// A sorted set, from the entry behind `score:id`, whatever was taken out before it.
+    async fn rank_slice(&self, source: &Source, from: &str, many: usize) -> Result<Slice, StoreError> {
+        let key = self.key(source.shard, &source.key);
+        let first = if from.is_empty() { 0 } else { self.rank_behind(&key, from).await? };
+        let mut cmd = redis::cmd("ZRANGE");
+        cmd.arg(key).arg(first).arg(first + many - 1).arg("WITHSCORES");
+        let found: Vec<(String, f64)> = self.query("jobs", cmd).await?;
+        Ok(Slice::full(found.into_iter().map(|(id, score)| (id.clone(), format!("{score}:{id}"))).collect(), many))
+    }
+
+    /// How many entries of a sorted set lie before `score:id`, itself included. Those of one score are in the order of their ids.
+    async fn rank_behind(&self, key: &str, from: &str) -> Result<usize, StoreError> {
+        let (score, id) = from.split_once(':').ok_or(StoreError::BadCursor)?;
+        let score: f64 = score.parse().map_err(|_| StoreError::BadCursor)?;
+        let mut pipe = redis::pipe();
+        pipe.cmd("ZCOUNT").arg(key).arg("-inf").arg(format!("({score}"));
+        pipe.cmd("ZCOUNT").arg(key).arg("-inf").arg(score);
+        let (mut low, mut high): (usize, usize) = self.pipe("jobs", &pipe).await?;
+        while low < high {
+            let middle = low.midpoint(high);
+            let mut cmd = redis::cmd("ZRANGE");
+            cmd.arg(key).arg(middle).arg(middle);
+            let found: Vec<String> = self.query("jobs", cmd).await?;
+            if found.first().is_some_and(|found| found.as_str() <= id) { low = middle + 1 } else { high = middle }
+        }
+        Ok(low)
+    }
+
+    /// A list, from the entry behind `position:id`.
+    async fn list_slice(&self, source: &Source, from: &str, many: usize) -> Result<Slice, StoreError> {
+        let key = self.key(source.shard, &source.key);
+        let is_from_end = source.order == Order::ListFromEnd;
+        let first = self.list_behind(&key, from, is_from_end).await?;
+        let last = first + many as i64 - 1;
+        let mut cmd = redis::cmd("LRANGE");
+        cmd.arg(key);
+        if is_from_end {
+            cmd.arg(-last - 1).arg(-first - 1)
+        } else {
+            cmd.arg(first).arg(last)
         };
         let mut ids: Vec<String> = self.query("jobs", cmd).await?;
-        if source.order == Order::ListFromEnd {
+        if is_from_end {
             ids.reverse();
         }
-        let after = |n: usize| (position + n as i64 + 1).to_string();
-        let entries: Vec<_> = ids.into_iter().enumerate().map(|(n, id)| (id, after(n))).collect();
-        let rest = entries.last().filter(|_| entries.len() == many).map(|(_, after)| after.clone());
-        Ok(Slice { entries, rest })
+        let after = |(n, id): (usize, String)| (id.clone(), format!("{}:{id}", first + n as i64 + 1));
+        Ok(Slice::full(ids.into_iter().enumerate().map(after).collect(), many))
+    }
+
+    /// The position behind the entry `position:id` of a list, which others may have moved. When it is gone: jobs leave a list
+    /// that is worked off at its head, so all that was before it is gone too, or is met again; one that grows at the end keeps
+    /// its positions, or repeats some.
+    async fn list_behind(&self, key: &str, from: &str, is_from_end: bool) -> Result<i64, StoreError> {
+        if from.is_empty() {
+            return Ok(0);
+        }
+        let (position, id) = from.split_once(':').ok_or(StoreError::BadCursor)?;
+        let position: i64 = position.parse().map_err(|_| StoreError::BadCursor)?;
+        let within = position.saturating_add(if is_from_end { GROWN } else { PUT_BACK });
+        let mut pipe = redis::pipe();
+        pipe.atomic().cmd("LLEN").arg(key);
+        pipe.cmd("LPOS").arg(key).arg(id).arg("RANK").arg(if is_from_end { -1 } else { 1 }).arg("MAXLEN").arg(within);
+        let (length, found): (i64, Option<i64>) = self.pipe("jobs", &pipe).await?;
+        Ok(match found {
+            Some(at) if is_from_end => length - at,
+            Some(at) => at + 1,
+            None if is_from_end => position,
+            None => 0,
+        })
     }
 
     /// A tenant's lists from the last to the first, each by falling ids, so that a cursor fits though jobs come and go.
@@ -195,29 +256,41 @@ impl Store {
         Ok(Slice { entries, rest: Some(format!("{chunk}.")) })
     }
 
-    /// The lists of the tenants of a ring, one after the other; `from` is the tenant's rank and the place in its list.
+    /// The lists of the tenants of a ring, by their names: claims turn the ring meanwhile. `from` is the tenant as [`hex`], and
+    /// where in its list.
     async fn ring_slice(&self, source: &Source, from: &str, many: usize) -> Result<Slice, StoreError> {
-        let (rank, position) = from.split_once('.').unwrap_or(("0", "0"));
-        let (rank, position): (usize, usize) = (rank.parse().unwrap_or(0), position.parse().unwrap_or(0));
-        let tenants = self.ring(source.shard, &source.key, rank, TENANTS).await?;
+        let (tenant, mut at) = from.split_once('.').unwrap_or((from, ""));
+        let ring = self.ring(source.shard, &source.key, 0, RING).await?;
+        let mut tenants: Vec<(String, String)> = ring.into_iter().map(|name| (hex(&name), name)).collect();
+        tenants.retain(|(hex, _)| hex.as_str() >= tenant);
+        tenants.sort_unstable();
+        let is_last = tenants.len() <= TENANTS;
+        tenants.truncate(TENANTS);
+        if tenants.first().is_none_or(|(hex, _)| hex != tenant) {
+            at = "";
+        }
+        let first = match tenants.first() {
+            Some((_, name)) => self.list_behind(&self.ready_list(source, name), at, false).await?,
+            None => 0,
+        };
         let mut pipe = redis::pipe();
-        for (n, tenant) in tenants.iter().enumerate() {
-            let first = if n == 0 { position } else { 0 };
-            pipe.cmd("LRANGE").arg(self.ready_list(source, tenant)).arg(first).arg(first + many - 1);
+        for (n, (_, name)) in tenants.iter().enumerate() {
+            let first = if n == 0 { first } else { 0 };
+            pipe.cmd("LRANGE").arg(self.ready_list(source, name)).arg(first).arg(first + many as i64 - 1);
         }
         let lists: Vec<Vec<String>> = if tenants.is_empty() { Vec::new() } else { self.pipe("jobs", &pipe).await? };
         let mut entries = Vec::new();
-        for (n, list) in lists.into_iter().enumerate() {
-            let first = if n == 0 { position } else { 0 };
-            for (nth, id) in list.into_iter().enumerate() {
-                entries.push((id, format!("{}.{}", rank + n, first + nth + 1)));
-            }
+        for (n, ((hex, _), list)) in tenants.iter().zip(lists).enumerate() {
+            let first = if n == 0 { first } else { 0 };
+            let after = |(nth, id): (usize, String)| (id.clone(), format!("{hex}.{}:{id}", first + nth as i64 + 1));
+            entries.extend(list.into_iter().enumerate().map(after));
             if entries.len() >= many {
-                let rest = entries.last().map(|(_, after)| after.clone());
+                let rest = entries.last().map(|(_, after): &(String, String)| after.clone());
                 return Ok(Slice { entries, rest });
             }
         }
-        let rest = (tenants.len() == TENANTS).then(|| format!("{}.0", rank + TENANTS));
+        // Behind the last tenant: no name goes on with what is before every digit.
+        let rest = tenants.last().filter(|_| !is_last).map(|(hex, _)| format!("{hex}-"));
         Ok(Slice { entries, rest })
     }
 
@@ -293,6 +366,14 @@ struct Slice {
     rest: Option<String>,
 }
 
+impl Slice {
+    /// Of a source that goes on when it gave as many as were asked for.
+    fn full(entries: Vec<(String, String)>, many: usize) -> Self {
+        let rest = entries.last().filter(|_| entries.len() == many).map(|(_, after)| after.clone());
+        Self { entries, rest }
+    }
+}
+
 impl Source {
     const fn new(shard: u16, key: String, order: Order, place: Option<Place>) -> Self {
         Self { shard, key, order, place }
@@ -304,17 +385,27 @@ impl Source {
 }
 
 /// Where a cursor goes on: at its source, wherever that stands by now.
-fn find_cursor(cursor: &str, sources: &[Source]) -> (usize, String) {
+fn find_cursor(cursor: &str, sources: &[Source]) -> Result<(usize, String), StoreError> {
     let read = || {
         let (source, from) = cursor.rsplit_once('~')?;
         let (at, rest) = source.split_once('.')?;
         let (shard, key) = rest.split_once('.')?;
         Some((at.parse::<usize>().ok()?, shard.parse::<u16>().ok()?, key, from))
     };
-    let Some((at, shard, key, from)) = read() else { return (0, String::new()) };
+    let (at, shard, key, from) = read().ok_or(StoreError::BadCursor)?;
     let same = |source: &&Source| source.shard == shard && source.key == key;
-    match sources.get(at).filter(same) {
+    Ok(match sources.get(at).filter(same) {
         Some(_) => (at, from.to_owned()),
         None => sources.iter().position(|s| same(&s)).map_or_else(|| (at, String::new()), |at| (at, from.to_owned())),
-    }
+    })
+}
+
+/// A name in letters that fit a cursor, in the same order.
+fn hex(name: &str) -> String {
+    name.bytes().fold(String::new(), |mut hex, byte| {
+        for nibble in [byte >> 4, byte & 15] {
+            hex.push(char::from_digit(nibble.into(), 16).unwrap_or('0'));
+        }
+        hex
+    })
 }

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use leasehold_engine::{
     JobId, NewJob, Place, Priority,
     model::gate::{Note, Scope},
-    store::{JobFilter, Outcome},
-    testing::{Lab, Puppet},
+    store::{JobFilter, Outcome, StoreError},
+    testing::{Lab, NOON, Puppet},
 };
 
-use crate::{claim, places::clean_many, settle};
+use crate::{claim, claim_one, places::clean_many, settle};
 
 fn of(lab: &Lab, tenant: &str, kind: &str) -> NewJob {
     let job = Puppet::job(&lab.store, "done");
@@ -131,14 +131,97 @@ async fn e6_a_filter_that_fits_nothing_costs_a_bounded_amount_a_page() {
 }
 
 #[tokio::test]
-async fn a_cursor_that_fits_nothing_begins_anew() {
+async fn a_cursor_that_no_listing_gave_is_refused() {
     let lab = Lab::new().await;
     let id = lab.enqueue(of(&lab, "t-1", "puppet")).await;
-    for cursor in ["", "x", "0.0.leases", "9.9.nothing~5", "0.0.leases~nine"] {
-        let page = lab.store.jobs(&JobFilter::default(), Some(cursor), 10).await.unwrap();
-        assert!(page.jobs.iter().all(|job| job.id == id), "{cursor}");
+    for cursor in ["", "x", "0.0.leases", "0.0.leases~nine", "0.0.finished:dead:x~1:"] {
+        let refused = lab.store.jobs(&JobFilter::default(), Some(cursor), 10).await;
+        let refused = match refused {
+            // A list that is not there any more: it goes on behind it.
+            Ok(page) => page.jobs.iter().all(|job| job.id == id) && cursor.ends_with(':'),
+            Err(error) => matches!(error, StoreError::BadCursor),
+        };
+        assert!(refused, "{cursor}");
     }
     clean_many(lab).await;
+}
+
+/// Pages through a place while jobs are taken away after each page; those that were met.
+async fn met(lab: &Lab, place: Place, mut take_away: impl AsyncFnMut(&[JobId])) -> BTreeSet<JobId> {
+    let (mut met, mut cursor) = (BTreeSet::new(), None);
+    loop {
+        let page = lab.store.jobs(&in_place(place), cursor.as_deref(), 5).await.unwrap();
+        let ids: Vec<_> = page.jobs.into_iter().map(|job| job.id).collect();
+        take_away(&ids).await;
+        met.extend(ids);
+        cursor = page.next;
+        if cursor.is_none() {
+            return met;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_stays_is_listed_while_others_go() {
+    let lab = Lab::new().await;
+    let cancel = async |ids: &[JobId]| {
+        for id in ids {
+            lab.store.cancel(id, "", None).await.unwrap();
+        }
+    };
+    let mut meant = BTreeSet::new();
+    for n in 0..60_u32 {
+        // Some have a time of their own, many have one together.
+        let run_at = Some(NOON + 3_600_000 + i64::from(n.min(20)));
+        meant.insert(lab.enqueue(NewJob { run_at, ..of(&lab, "t-1", "puppet") }).await);
+    }
+    assert_eq!(met(&lab, Place::Scheduled, cancel).await, meant);
+
+    let mut meant = BTreeSet::new();
+    for n in 0..300 {
+        meant.insert(lab.enqueue(of(&lab, &format!("t-{}", n % 150), "puppet")).await);
+    }
+    // Claims take from the heads of the lists and turn the ring; cancels take from anywhere.
+    let mut claimed = BTreeSet::new();
+    let seen = met(&lab, Place::Ready, async |ids: &[JobId]| {
+        cancel(&ids[ids.len() / 2..]).await;
+        for job in claim(&lab, "w", 2).await.jobs {
+            settle(&lab, &job.id, job.fence, Outcome::Done).await;
+            claimed.insert(job.id);
+        }
+    })
+    .await;
+    assert!(meant.iter().all(|id| seen.contains(id) || claimed.contains(id)), "one that stayed was not met");
+    assert!(seen.len() > 100);
+    clean_many(lab).await;
+}
+
+#[tokio::test]
+async fn ended_jobs_are_listed_once_while_others_end() {
+    let lab = Lab::new().await;
+    let mut meant = Vec::new();
+    let end = async || {
+        let id = lab.enqueue(of(&lab, "t-1", "puppet")).await;
+        let (_, fence) = claim_one(&lab, "w").await;
+        settle(&lab, &id, fence, Outcome::Done).await;
+        id
+    };
+    for _ in 0..20 {
+        meant.push(end().await);
+    }
+    let (mut met, mut cursor) = (Vec::new(), None);
+    loop {
+        let page = lab.store.jobs(&in_place(Place::Succeeded), cursor.as_deref(), 3).await.unwrap();
+        met.extend(page.jobs.into_iter().map(|job| job.id));
+        end().await;
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    meant.reverse();
+    assert_eq!(met, meant, "each once, the newest first");
+    lab.finish().await;
 }
 
 #[tokio::test]
