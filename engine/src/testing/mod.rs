@@ -73,6 +73,21 @@ impl RedisServer {
         self.wait_until_ready();
     }
 
+    /// Stops it in the middle of whatever it does (SIGSTOP): it is there, and answers nothing.
+    pub fn freeze(&self) {
+        self.signal(nix::sys::signal::Signal::SIGSTOP);
+    }
+
+    /// Lets it go on; it answers what it was asked meanwhile.
+    pub fn thaw(&self) {
+        self.signal(nix::sys::signal::Signal::SIGCONT);
+    }
+
+    fn signal(&self, signal: nix::sys::signal::Signal) {
+        let pid = nix::unistd::Pid::from_raw(self.pid().cast_signed());
+        nix::sys::signal::kill(pid, signal).expect("a running redis-server");
+    }
+
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {

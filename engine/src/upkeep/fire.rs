@@ -9,7 +9,7 @@ use serde_json::json;
 use super::LIMIT;
 use crate::{
     model::{Dropped, Missed, MissedSlot, NewJob, Schedule, Timetable, UnixMs},
-    store::{ClockWatch, Slot, Store, StoreError},
+    store::{ClockWatch, Glance, Slot, Store, StoreError},
 };
 
 /// A series of refusals with one reason is told of once in this time, ms; a daily one each time.
@@ -67,6 +67,16 @@ pub async fn fire_by(
     clock: &mut ClockWatch,
 ) -> Result<usize, StoreError> {
     let glance = clock.look(store).await?;
+    fire_seen(store, jobs, max_live, glance).await
+}
+
+/// The same after a look at the clock.
+pub(super) async fn fire_seen(
+    store: &Store,
+    jobs: &dyn SlotJobs,
+    max_live: u64,
+    glance: Glance,
+) -> Result<usize, StoreError> {
     match store.clock_jump().await? {
         Some(_) => Ok(0),
         // Not by a time that is asked for now: the clock may jump after the look.

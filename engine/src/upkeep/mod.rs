@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 pub use cascade::cascade;
 pub use clock::{prune_by, rescue_by};
 pub use deaths::{Herald, tell_deaths};
+use fire::fire_seen;
 pub use fire::{SlotJobs, SlotRefusal, fire, fire_by};
 pub use measure::measure;
 pub use prune::{Archive, ArchiveError, prune};
@@ -184,7 +185,11 @@ impl Upkeep {
         let (store, clock) = (store.clone(), self.clock.clone());
         self.loops.push(tokio::spawn(drive("fire", every_ms, self.stop.clone(), move || {
             let (store, jobs, clock) = (store.clone(), jobs.clone(), clock.clone());
-            async move { fire_by(&store, &*jobs, max_live, &mut *clock.lock().await).await }
+            async move {
+                // Held for the look alone: what rescues jobs looks at the same clock, and does not wait for the jobs of schedules.
+                let glance = clock.lock().await.look(&store).await?;
+                fire_seen(&store, &*jobs, max_live, glance).await
+            }
         })));
         self
     }

@@ -1,6 +1,7 @@
 //! One attempt, from its first poll to its settlement. Guards that whatever a kind does (returns, fails, panics, hangs) ends in one settlement or none.
 
 use std::{
+    pin::Pin,
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
@@ -8,7 +9,10 @@ use std::{
 use futures::FutureExt;
 
 use super::{ctx::Ctx, ending::conclude, leases::Why};
-use crate::model::{JobError, Verdict};
+use crate::{
+    model::{JobError, Verdict},
+    store::Said,
+};
 
 /// A handler whose lease is lost gets this long to see its token.
 const LOST_GRACE: Duration = Duration::from_secs(2);
@@ -66,6 +70,8 @@ async fn watch(ctx: &Ctx) -> End {
     let handler = std::panic::AssertUnwindSafe(async move { runner.run(&job).await }).catch_unwind();
     tokio::pin!(handler);
     let token = ctx.cancelled();
+    // Said beside the handler, which goes on and is told of its stop however long the store takes to listen.
+    let mut saying: Option<Pin<Box<dyn Future<Output = ()> + Send + '_>>> = None;
     let mut told = tokio::time::interval(Duration::from_millis(200));
     told.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut stopped_at: Option<tokio::time::Instant> = None;
@@ -77,10 +83,15 @@ async fn watch(ctx: &Ctx) -> End {
         let patience = stopped_at.filter(|_| !ctx.inner().lease.is_critical()).map(|at| at + grace(ctx));
         tokio::select! {
             biased;
-            result = &mut handler => return End::Returned(result.unwrap_or_else(|panic| Err(panicked(panic.as_ref())))),
+            result = &mut handler => {
+                // What is on its way comes before the last words.
+                if let Some(saying) = saying { in_time(ctx, saying).await; }
+                return End::Returned(result.unwrap_or_else(|panic| Err(panicked(panic.as_ref()))));
+            }
             () = token.cancelled(), if stopped_at.is_none() => stopped_at = Some(tokio::time::Instant::now()),
             () = tokio::time::sleep_until(patience.unwrap_or_else(tokio::time::Instant::now)), if patience.is_some() => return End::Dropped(ctx.inner().lease.why()),
-            _ = told.tick() => say(ctx).await,
+            () = async { if let Some(saying) = &mut saying { saying.await } }, if saying.is_some() => saying = None,
+            _ = told.tick(), if saying.is_none() => saying = ctx.inner().mouth.take().map(|said| Box::pin(tell(ctx, said)) as _),
         }
     }
 }
@@ -99,10 +110,28 @@ fn panicked(panic: &(dyn std::any::Any + Send)) -> JobError {
     JobError::transient("panicked", format!("the kind panicked: {}", text.unwrap_or_default()))
 }
 
+/// The last words.
 async fn say(ctx: &Ctx) {
-    if let Some(said) = ctx.inner().mouth.take()
-        && let Err(error) = ctx.inner().shared.store.progress(ctx.id(), ctx.fence(), &said).await
-    {
+    if let Some(said) = ctx.inner().mouth.take() {
+        in_time(ctx, tell(ctx, said)).await;
+    }
+}
+
+async fn tell(ctx: &Ctx, said: Said) {
+    if let Err(error) = ctx.inner().shared.store.progress(ctx.id(), ctx.fence(), &said).await {
         tracing::warn!(job = %ctx.id(), code = error.code(), %error, "progress was not kept");
+    }
+}
+
+/// Words are worth less than a worker's end: one that stops, or has lost its lease, waits no longer than this for them.
+async fn in_time(ctx: &Ctx, saying: impl Future<Output = ()>) {
+    let stopped = async {
+        ctx.inner().lease.stopped().cancelled().await;
+        tokio::time::sleep(LOST_GRACE).await;
+    };
+    tokio::select! {
+        biased;
+        () = saying => {}
+        () = stopped => {}
     }
 }

@@ -132,7 +132,7 @@ impl Lease {
         *lock(&self.valid_until) = until;
     }
 
-    /// Whether an effect may be begun: the lease lasts for another second at least.
+    /// Whether an effect may be begun: the lease lasts for longer than the margin that work stops ahead of its end.
     pub(crate) fn is_valid(&self) -> bool {
         self.why() != Why::Lost && Instant::now() + MARGIN < *lock(&self.valid_until)
     }

@@ -90,6 +90,7 @@ impl Worker {
             kinds: runner.kinds(),
             ask: worker.ask.clone(),
         };
+        worker.loops.push(tokio::spawn(renew::guard(worker.lanes.clone(), worker.stop_all.clone())));
         worker.loops.push(tokio::spawn(renewal.run(worker.stop_all.clone())));
         Ok(worker)
     }
@@ -157,8 +158,10 @@ impl Worker {
 
     async fn end(&mut self) {
         self.stop_all.cancel();
-        for running in self.loops.drain(..) {
+        // One that is given up while it waits here leaves the rest of the loops to the next.
+        while let Some(running) = self.loops.last_mut() {
             let _ = running.await;
+            self.loops.pop();
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Leases are renewed on a task of their own, whatever handlers do. Guards E9: what cannot be renewed is stopped in time.
+//! Leases are renewed on a task of their own, whatever handlers do. Guards E9: what cannot be renewed is stopped in time, on
+//! a task that never waits for the store.
 
 use std::{
     sync::Arc,
@@ -28,6 +29,17 @@ pub(crate) struct Renewal {
 
 /// Leases in one call.
 const BATCH: usize = 500;
+/// How often it is looked whether a lease ends; shorter than the margin by which work stops ahead of it.
+const GUARD: Duration = Duration::from_millis(200);
+
+/// Stops what can no longer be sure of its lease. Apart from the renewal: where the store hangs, that waits for each of its
+/// answers, and by then a lease may have been over for long.
+pub(crate) async fn guard(lanes: Vec<Arc<Leases>>, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        lanes.iter().for_each(|lane| lane.stop_expired());
+        let _ = tokio::time::timeout(GUARD, stop.cancelled()).await;
+    }
+}
 
 impl Renewal {
     pub(crate) async fn run(self, stop: CancellationToken) {
@@ -36,7 +48,6 @@ impl Renewal {
         let watch = Duration::from_millis((self.options.renew_ms / 5).clamp(50, 500));
         let mut next = Instant::now();
         while !stop.is_cancelled() {
-            self.lanes.iter().for_each(|lane| lane.stop_expired());
             if Instant::now() >= next {
                 next = Instant::now() + every;
                 if !self.renew_all().await {

@@ -32,6 +32,7 @@ mod schedules;
 mod schedules_kept;
 mod schedules_killed;
 mod signals;
+mod stalls;
 mod steps;
 mod undo;
 mod undo_fails;
