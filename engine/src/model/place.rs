@@ -40,6 +40,8 @@ pub enum Cause {
     Freed,
     /// A claim found that it may not start now: a pause, a limit, a freeze, a kind that nobody knows.
     SetAside,
+    /// It was due by a clock that was wrong: its planned time is still to come.
+    PutBack,
     /// A worker took it.
     Claim,
     /// Settled: done.
@@ -73,12 +75,13 @@ pub enum Cause {
 }
 
 /// Every cause, in the order of a job's life.
-pub const CAUSES: [Cause; 19] = [
+pub const CAUSES: [Cause; 20] = [
     Cause::Due,
     Cause::DueButHeld,
     Cause::Freed,
     Cause::Claim,
     Cause::SetAside,
+    Cause::PutBack,
     Cause::Done,
     Cause::Postpone,
     Cause::Suspend,
@@ -103,6 +106,7 @@ pub const fn next(place: Place, cause: Cause) -> Option<Place> {
         (Scheduled, Cause::Due) | (Blocked, Cause::Freed) | (Waiting, Cause::Wake) => Ready,
         (Scheduled, Cause::DueButHeld) | (Ready, Cause::SetAside) | (Running, Cause::Park) => Blocked,
         (Ready, Cause::Claim) => Running,
+        (Blocked | Ready, Cause::PutBack) => Scheduled,
         (Running, Cause::Done) => Succeeded,
         (Running, Cause::Postpone) => Scheduled,
         (Running, Cause::Suspend) => Waiting,

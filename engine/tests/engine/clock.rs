@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use leasehold_engine::{
-    JobId, NewJob, Place, Worker, WorkerOptions,
+    Effect, JobId, NewJob, Place, Resource, Worker, WorkerOptions,
     model::{
         BlockedBy,
         gate::{ClockJump, Note},
     },
-    store::{ClockWatch, Outcome},
+    store::{ClockWatch, Opening, Outcome},
     testing::{Lab, NOON, Puppet},
     upkeep::{self, Retention, UpkeepOptions},
 };
@@ -59,6 +59,108 @@ async fn a_clock_that_jumps_a_month_freezes_destructive_jobs_until_somebody_acce
     let (id, fence) = claim_one(&lab, "w").await;
     assert_eq!(id, dangerous);
     settle(&lab, &id, fence, Outcome::Done).await;
+    lab.finish().await;
+}
+
+const HOUR: i64 = 3_600_000;
+
+/// A destructive job of tomorrow, planned 20 hours ahead.
+async fn tomorrows(lab: &Lab, resource: &str) -> JobId {
+    let resources = vec![Resource::exclusive(resource)];
+    lab.enqueue(NewJob { run_at: Some(NOON + 20 * HOUR), resources, ..destructive(lab) }).await
+}
+
+/// Back at its time, with nothing kept from others; it starts when that time comes.
+async fn starts_at_its_time(lab: &Lab, ids: &[&JobId]) {
+    assert!(claim(lab, "w", 5).await.jobs.is_empty(), "their time is still to come");
+    for id in ids {
+        let record = lab.job(id).await.record;
+        assert_eq!((record.place, record.run_at), (Place::Scheduled, NOON + 20 * HOUR), "{id}");
+        assert!(!record.holds_resource, "{id} keeps its data center from others until then");
+    }
+    lab.at(20 * HOUR);
+    for _ in ids {
+        let (id, fence) = claim_one(lab, "w").await;
+        assert!(ids.contains(&&id));
+        settle(lab, &id, fence, Outcome::Done).await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_wrong_clock_made_due_goes_back_to_its_planned_time_when_the_right_one_is_accepted() {
+    let lab = Lab::new().await;
+    let planned = tomorrows(&lab, "dc:1").await;
+    lab.at(21 * HOUR);
+    lab.store.clock_jumped(&ClockJump { from: NOON, to: NOON + 21 * HOUR, at: NOON + 21 * HOUR }).await.unwrap();
+    let at_once = lab.enqueue(destructive(&lab)).await;
+    assert!(claim(&lab, "w", 5).await.jobs.is_empty(), "nothing destructive starts");
+    expect_place(&lab, &planned, Place::Blocked).await;
+    lab.at(HOUR);
+    lab.store.accept_clock(&Note::default()).await.unwrap();
+    let (id, fence) = claim_one(&lab, "w").await;
+    assert_eq!(id, at_once, "what was wanted at once is not put off");
+    settle(&lab, &id, fence, Outcome::Done).await;
+    starts_at_its_time(&lab, &[&planned]).await;
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn what_a_wrong_clock_put_into_a_line_goes_back_to_its_planned_time_when_its_turn_comes() {
+    let lab = Lab::new().await;
+    let resources = vec![Resource::exclusive("dc:1")];
+    lab.enqueue(NewJob { resources: resources.clone(), ..Puppet::job(&lab.store, "done") }).await;
+    let (holder, fence) = claim_one(&lab, "w").await;
+    let harmless = NewJob { run_at: Some(NOON + 20 * HOUR), resources, ..Puppet::job(&lab.store, "done") };
+    let (first, second) = (lab.enqueue(harmless).await, tomorrows(&lab, "dc:1").await);
+    lab.at(21 * HOUR);
+    lab.store.promote(0, 10).await.unwrap();
+    for id in [&first, &second] {
+        expect_place(&lab, id, Place::Blocked).await;
+    }
+    lab.at(HOUR);
+    settle(&lab, &holder, fence, Outcome::Done).await;
+    for id in [&first, &second] {
+        expect_place(&lab, id, Place::Scheduled).await;
+    }
+    let at_once = lab.enqueue(NewJob { resources: vec![Resource::exclusive("dc:1")], ..destructive(&lab) }).await;
+    let (id, fence) = claim_one(&lab, "w").await;
+    assert_eq!(id, at_once, "the line is empty");
+    settle(&lab, &id, fence, Outcome::Done).await;
+    starts_at_its_time(&lab, &[&first, &second]).await;
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn what_a_wrong_clock_made_ready_does_not_start_by_the_right_one() {
+    let lab = Lab::new().await;
+    let planned = tomorrows(&lab, "dc:1").await;
+    let harmless = lab.enqueue(NewJob { run_at: Some(NOON + 20 * HOUR), ..Puppet::job(&lab.store, "done") }).await;
+    lab.at(21 * HOUR);
+    lab.store.promote(0, 10).await.unwrap();
+    expect_place(&lab, &planned, Place::Ready).await;
+    lab.at(HOUR);
+    let (id, fence) = claim_one(&lab, "w").await;
+    assert_eq!(id, harmless);
+    settle(&lab, &id, fence, Outcome::Done).await;
+    starts_at_its_time(&lab, &[&planned]).await;
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn what_was_cancelled_is_undone_at_once_though_its_time_is_still_to_come() {
+    let lab = Lab::new().await;
+    let id = lab.enqueue(destructive(&lab)).await;
+    let (_, fence) = claim_one(&lab, "w").await;
+    let can_be_undone = Opening { undo: true, ..Opening::of(Effect::Idempotent) };
+    lab.store.step_begin(&id, fence, "close", can_be_undone).await.unwrap();
+    settle(&lab, &id, fence, Outcome::Snooze).await;
+    lab.store.gate_set("k puppet", b"{}").await.unwrap();
+    lab.store.cancel(&id, "", None).await.unwrap();
+    assert!(claim(&lab, "w", 1).await.jobs.is_empty(), "its kind is paused");
+    expect_place(&lab, &id, Place::Blocked).await;
+    lab.store.gate_remove("k puppet").await.unwrap();
+    let (_, fence) = claim_one(&lab, "w").await;
+    settle(&lab, &id, fence, Outcome::Undone).await;
     lab.finish().await;
 }
 

@@ -59,10 +59,26 @@ async fn suspended(lab: &Lab, place: Place) -> JobId {
     id
 }
 
+/// A job that is due a second before its time, by a clock that is a second fast. A ready one is put back if it is destructive.
+async fn due_too_early(lab: &Lab, place: Place) -> JobId {
+    let run_at = Some(leasehold_engine::testing::NOON + 1000);
+    let id =
+        lab.enqueue(NewJob { run_at, destructive: place == Place::Ready, ..Puppet::job(&lab.store, "done") }).await;
+    lab.at(1000);
+    lab.store.promote(0, 10).await.unwrap();
+    if place == Place::Blocked {
+        lab.store.gate_set("k puppet", b"{}").await.unwrap();
+        assert!(crate::claim(lab, "w", 1).await.jobs.is_empty(), "its kind is paused");
+    }
+    lab.at(0);
+    id
+}
+
 /// Brings a job into `place`, from where `by` can move it.
 async fn bring(lab: &Lab, place: Place, by: Cause) -> JobId {
     let id = match place {
         _ if by == Cause::CancelAndUndo => suspended(lab, place).await,
+        Place::Blocked | Place::Ready if by == Cause::PutBack => due_too_early(lab, place).await,
         Place::Scheduled => planned(lab, false).await,
         Place::Blocked => {
             with_resource(lab).await;
@@ -117,6 +133,10 @@ async fn cause_otherwise(lab: &Lab, id: &JobId, cause: Cause) {
         Cause::Freed => {
             let (holder, fence) = claim_one(lab, "w").await;
             settle(lab, &holder, fence, Outcome::Done).await;
+        }
+        Cause::PutBack => {
+            lab.store.gate_remove("k puppet").await.unwrap();
+            assert!(crate::claim(lab, "w", 1).await.jobs.is_empty(), "its time is still to come");
         }
         Cause::Claim => {
             claim_one(lab, "w").await;

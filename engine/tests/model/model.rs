@@ -121,11 +121,11 @@ pub(crate) fn line_of(resource: usize) -> String {
     format!("r {}", RESOURCES[resource])
 }
 
-/// Whether `next()` leads there, in one step or (due, and held up at once) in two. Two verbs of people keep to a planned time:
-/// an edit puts a blocked job off, and what is revived does not start before it.
+/// Whether `next()` leads there, in one step or (due, and held up at once) in two. What is revived keeps to its
+/// planned time.
 fn is_a_way(from: Place, to: Place) -> bool {
     let steps = |from: Place| CAUSES.into_iter().filter_map(move |cause| next(from, cause));
-    let by_people = to == Place::Scheduled && matches!(from, Place::Blocked | Place::Dead | Place::Cancelled);
+    let by_people = to == Place::Scheduled && matches!(from, Place::Dead | Place::Cancelled);
     from == to || by_people || steps(from).any(|via| via == to || steps(via).any(|place| place == to))
 }
 

@@ -1,8 +1,9 @@
 -- Gives ready jobs to a worker under a lease, after promoting what is due. An attempt is counted here, so a crash counts.
 -- KEYS prefix. ARGV time, want, lease_ms, promote_limit, worker, request, kinds (' a b ', '' any), then the queues in the worker's order.
 -- The same request again (a lost reply) gets the same jobs, as far as they still run under that claim (E10).
+-- A destructive job that was promoted by a clock that was wrong goes back to its planned time.
 -- Tenants take turns within a queue and priority. A job that may not start now is set aside: blocked, with the reason.
--- Reply, flat: time, next due time or '', then per job: id, record as it was, what the claim changed in it. Events: started blocked.
+-- Reply, flat: time, next due time or '', then per job: id, record as it was, what the claim changed in it. Events: started blocked scheduled.
 local want, lease_ms, promote_limit = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local worker, request, kinds = ARGV[5], ARGV[6], ARGV[7]
 local queues = {}
@@ -52,7 +53,7 @@ local base, leases = next_fence(0), NOW + lease_ms
 local reply, ids_taken, seen = { string.format('%.0f', NOW), '' }, {}, {}
 local leased = list(scores, INDEX[RUNNING])
 
--- A job that nobody listens to and nothing stands before starts by its hot fields alone.
+-- A harmless job that nobody listens to and nothing stands before starts by its hot fields alone.
 local function may_start_plainly(who)
   if who.plain == nil then who.plain = not gates_of(who) and is_known(who) and not is_listening() end
   return who.plain
@@ -62,7 +63,7 @@ local function start_plainly(id, key, bytes, fence)
   if place ~= READY then return nil end
   local flags, length = struct.unpack('<I2I2', bytes, 2)
   local who = identity(bytes, length)
-  if bit.band(flags, NOTIFY) ~= 0 or not may_start_plainly(who) then return false end
+  if bit.band(flags, NOTIFY + DESTRUCTIVE) ~= 0 or not may_start_plainly(who) then return false end
   local part = struct.pack(CLAIMED, reason, RUNNING, attempt + 1, fence, seq + 1, seq + 1, NOW)
   redis.call('SETRANGE', key, CHANGING - 1, part)
   count_move(who, READY, RUNNING)
@@ -82,6 +83,11 @@ end
 local function start_told(id, bytes, fence)
   local r = records[id] or open(id, bytes)
   records[id] = r
+  if has(r, DESTRUCTIVE) and is_early(r) then
+    aside = aside + 1
+    count_place(r, -1)
+    return put_back(r)
+  end
   if not is_known(r.who) then
     redis.call('HSET', prefix .. ':gates', 'p ' .. r.who.kind, '')
     return set_aside(r, KIND_UNKNOWN, 'p ' .. r.who.kind)

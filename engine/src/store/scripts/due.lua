@@ -1,13 +1,13 @@
 -- Part for scripts that promote, behind gates.lua: due jobs become ready or blocked, opened holds let their waiters go.
 -- At most `limit` jobs of each sort a call (E6).
--- Lets jobs of a place go on; an entry that is not of such a job is dropped.
+-- Lets jobs of a place go on; a blocked one whose planned time is still to come goes back to it. An entry that is not of such a job is dropped.
 local function go_on(ids, place, drop)
   load_all(ids)
   for _, id in ipairs(ids) do
     local r = records[id]
     if r and r.place == place then
       leave(r)
-      enter_due(r)
+      if place == BLOCKED and is_early(r) then put_back(r) else enter_due(r) end
     else
       drop(id)
     end

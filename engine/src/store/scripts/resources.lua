@@ -40,6 +40,25 @@ local function enter_due(r, front)
   enter(r, READY, nil, front)
 end
 
+-- Whether a job that was due is not: it became so by a clock that was wrong. What is to be undone goes on, and so does what
+-- was wanted at once while the clock was wrong.
+local function is_early(r)
+  return r.run_at > NOW and r.run_at > r.created_at and not has(r, CANCEL) and not has(r, UNDOING)
+end
+
+-- Back to its planned time. Until then it keeps nothing from others, unless it is in the middle of its work.
+local function put_back(r)
+  if has(r, LOCKED) and not has(r, JOURNAL) then
+    clear(r, LOCKED)
+    for _, name in ipairs(resources_of(r.who)) do
+      if redis.call('HDEL', lock_key(name), r.id) == 1 then open_hold('r ' .. name, NOW) end
+    end
+  end
+  r.reason = 0
+  enter(r, SCHEDULED)
+  event(r, 'scheduled', '{"reason":"not_due"}')
+end
+
 -- Lets go on those who wait for a resource, in their order, as far as they fit beside those who hold it.
 local function serve(name)
   local waiters = waiters_key('r ' .. name)
@@ -47,12 +66,17 @@ local function serve(name)
     local id = redis.call('ZRANGE', waiters, 0, 0)[1]
     local heir = id and load(id)
     if not heir then return end
-    local shared = resources_of(heir.who) and heir.who.shares[name]
-    if not take_lock(name, shared, id) then return end
-    set(heir, LOCKED)
-    leave(heir)
-    enter_due(heir)
-    if not shared then return end
+    if is_early(heir) then
+      leave(heir)
+      put_back(heir)
+    else
+      local shared = resources_of(heir.who) and heir.who.shares[name]
+      if not take_lock(name, shared, id) then return end
+      set(heir, LOCKED)
+      leave(heir)
+      enter_due(heir)
+      if not shared then return end
+    end
   end
   open_hold('r ' .. name, NOW)
 end
