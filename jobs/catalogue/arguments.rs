@@ -4,14 +4,14 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::refused::nearest;
-use crate::policy::{ErrorCode, Refusal};
+use crate::policy::{ErrorCode, Refusal, json};
 
 /// Reads a caller's arguments.
 pub(super) fn read<T: DeserializeOwned>(rule: &'static str, args: Value) -> Result<T, Refusal> {
     if !args.is_object() {
         return Err(Refusal::invalid(rule, "args", "the arguments must be a JSON object"));
     }
-    serde_path_to_error::deserialize(args).map_err(|error| complain(rule, &error))
+    json::fit(args).map_err(|error| complain(rule, &error))
 }
 
 /// The arguments as they are stored: the type's own form, the same for the same meaning.

@@ -4,6 +4,7 @@
 //! when a job is accepted, when it starts and in a test.
 
 pub mod calendar;
+pub mod json;
 pub mod lead;
 pub mod lease;
 pub mod messages;

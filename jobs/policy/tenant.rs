@@ -156,9 +156,7 @@ const FILES: [&str; 3] = ["file", "s3", "local"];
 impl Tenant {
     /// Reads the document of the tenant `id` and checks it; the first complaint is returned.
     pub fn parse(id: &str, json: &[u8]) -> Result<Self, Refusal> {
-        let mut reader = serde_json::Deserializer::from_slice(json);
-        let mut tenant: Self = serde_path_to_error::deserialize(&mut reader).map_err(unreadable)?;
-        reader.end().map_err(|error| Refusal::new(ErrorCode::MalformedJson, RULE, error.to_string()))?;
+        let mut tenant: Self = super::json::read(json).map_err(unreadable)?;
         if !tenant.id.is_empty() && tenant.id != id {
             return Err(Refusal::invalid(RULE, "id", format!("`{}` is not the `{id}` of the path", tenant.id)));
         }

@@ -58,7 +58,8 @@ fn an_unknown_field_is_named_with_its_path() {
 #[test]
 fn what_is_no_json_is_malformed_and_what_has_the_wrong_type_is_invalid() {
     assert_eq!(Tenant::parse("t", b"{").unwrap_err().code, ErrorCode::MalformedJson);
-    assert_eq!(Tenant::parse("t", br#"{} x"#).unwrap_err().code, ErrorCode::InvalidArgument);
+    assert_eq!(Tenant::parse("t", br#"{} x"#).unwrap_err().code, ErrorCode::MalformedJson);
+    assert_eq!(Tenant::parse("t", br#"{}"#).unwrap_err().code, ErrorCode::InvalidArgument);
     assert_eq!(refused(&with("/lease_end", json!("2026-02-30"))).0, ErrorCode::InvalidArgument);
     assert_eq!(refused(&with("/formal", json!("yes"))), invalid("formal"));
     assert_eq!(refused(&with("/class", json!("gold"))).0, ErrorCode::InvalidArgument);

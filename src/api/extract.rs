@@ -10,7 +10,7 @@ use axum::{
 };
 use bytes::BytesMut;
 use futures::StreamExt;
-use leasehold_jobs::policy::ErrorCode;
+use leasehold_jobs::policy::{ErrorCode, json};
 use serde::de::DeserializeOwned;
 
 use super::{problem::Problem, state::ApiState};
@@ -141,10 +141,7 @@ async fn discard(mut chunks: axum::body::BodyDataStream) {
 
 /// Reads JSON bytes into a `T`; the problem says where it does not fit.
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    // The syntax first: a slip in it is told as such, whatever else is odd before it.
-    let _: serde::de::IgnoredAny = serde_json::from_slice(bytes).map_err(|error| malformed(&error))?;
-    let mut reader = serde_json::Deserializer::from_slice(bytes);
-    serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+    json::read(bytes).map_err(|error| {
         let path = error.path().to_string();
         let inner = error.into_inner();
         match inner.classify() {
@@ -177,6 +174,9 @@ fn misfit(path: &str, text: &str) -> Problem {
                 Some(near) => problem.remedy(format!("did you mean `{near}`?")),
                 None => problem,
             }
+        }
+        Some((name, _)) if text.starts_with("duplicate field") => {
+            Problem::invalid(inside(name), "it comes twice").remedy("write it once")
         }
         Some((name, _)) if text.starts_with("missing field") => Problem::invalid(inside(name), text),
         _ if path.is_empty() => Problem::new(ErrorCode::InvalidArgument, text),

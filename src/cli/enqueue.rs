@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::Utc;
 use clap::Args;
+use leasehold_jobs::policy::json as strict;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -133,11 +134,11 @@ impl Enqueue {
             (None, Some(file)) => read_json_file("--args-file", file)?,
             (None, None) => json!({}),
         };
-        for (name, value) in self.arg.iter().map(|given| one_argument(given)).collect::<Result<Vec<_>, Failure>>()? {
-            let Some(all) = arguments.as_object_mut() else {
-                return Err(Failure::Usage(format!("--arg {name}: the other arguments are no JSON object")));
-            };
-            all.insert(name, Value::String(value));
+        let mut single = once("--arg", self.arg.iter().map(|given| one_argument(given)))?;
+        match arguments.as_object_mut() {
+            Some(all) => all.append(&mut single),
+            None if single.is_empty() => {}
+            None => return Err(Failure::Usage("--arg: the other arguments are no JSON object".to_owned())),
         }
         Ok(arguments)
     }
@@ -174,7 +175,7 @@ pub(crate) fn verification(code: &str) -> Result<Value, Failure> {
 }
 
 /// `NAME=TEXT`, or `NAME=@FILE` for the text of a file.
-fn one_argument(given: &str) -> Result<(String, String), Failure> {
+fn one_argument(given: &str) -> Result<(String, Value), Failure> {
     let (name, value) = given
         .split_once('=')
         .ok_or_else(|| Failure::Usage(format!("--arg {given}: expected NAME=TEXT or NAME=@FILE")))?;
@@ -184,12 +185,12 @@ fn one_argument(given: &str) -> Result<(String, String), Failure> {
         }
         None => value.to_owned(),
     };
-    Ok((name.to_owned(), value))
+    Ok((name.to_owned(), Value::String(value)))
 }
 
 /// The JSON text of an option.
 pub(crate) fn read_json(option: &str, text: &str) -> Result<Value, Failure> {
-    serde_json::from_str(text).map_err(|error| Failure::Usage(format!("{option}: no JSON: {error}")))
+    strict::tree(text.as_bytes()).map_err(|error| Failure::Usage(format!("{option}: no good JSON: {}", error.inner())))
 }
 
 /// The JSON in a file; `-` is standard input.
@@ -200,7 +201,7 @@ pub(crate) fn read_json_file(option: &str, file: &Path) -> Result<Value, Failure
         true => std::io::stdin().read_to_string(&mut text).map(drop).map_err(|error| wrong(&error))?,
         false => text = std::fs::read_to_string(file).map_err(|error| wrong(&error))?,
     }
-    serde_json::from_str(&text).map_err(|error| wrong(&format!("no JSON: {error}")))
+    strict::tree(text.as_bytes()).map_err(|error| wrong(&format!("no good JSON: {}", error.inner())))
 }
 
 fn labels(all: &[String]) -> Result<Value, Failure> {
@@ -209,7 +210,23 @@ fn labels(all: &[String]) -> Result<Value, Failure> {
             label.split_once('=').ok_or_else(|| Failure::Usage(format!("--label {label}: expected NAME=VALUE")))?;
         Ok((name.to_owned(), json!(value)))
     };
-    all.iter().map(pair).collect::<Result<serde_json::Map<_, _>, Failure>>().map(Value::Object)
+    once("--label", all.iter().map(pair)).map(Value::Object)
+}
+
+/// Pairs of an option that may be repeated, each name once: of two values one would be lost.
+fn once(
+    option: &str,
+    pairs: impl Iterator<Item = Result<(String, Value), Failure>>,
+) -> Result<serde_json::Map<String, Value>, Failure> {
+    let mut all = serde_json::Map::new();
+    for pair in pairs {
+        let (name, value) = pair?;
+        if all.contains_key(&name) {
+            return Err(Failure::Usage(format!("{option} {name}: it is given twice; give it once")));
+        }
+        all.insert(name, value);
+    }
+    Ok(all)
 }
 
 fn accepted(job: &Value) -> String {

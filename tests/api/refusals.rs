@@ -88,6 +88,16 @@ async fn a_body_that_does_not_fit_is_told_where() {
         (with(json!({"actor": {"user_id": "u", "roles": ["king"]}})), 422, "invalid_argument", "actor.roles[0]"),
         (with(json!({"actor": {"user_id": "u", "rolls": []}})), 422, "unknown_field", "actor.rolls"),
         (with(json!({"actor": {"user_id": "", "roles": []}})), 422, "invalid_argument", "actor.user_id"),
+        (with(json!({"actor": ["u", ["employee"]]})), 422, "invalid_argument", "actor"),
+        (with(json!({"actor": {"user_id": "u", "roles": [null]}})), 422, "invalid_argument", "actor.roles[0]"),
+        (with(json!({"priority": 5})), 422, "invalid_argument", "priority"),
+        (r#"{"kind":"a","kind":"b"}"#.to_owned(), 422, "invalid_argument", "kind"),
+        (
+            r#"{"args":{"data_center":"dc-1","data_center":"dc-2"}}"#.to_owned(),
+            422,
+            "invalid_argument",
+            "args.data_center",
+        ),
         (with(json!({"args": []})), 422, "invalid_argument", "args"),
         (with(json!({"args": {"data_center": "dc-1", "nam": "x"}})), 422, "unknown_field", "args.nam"),
         (with(json!({"args": {"data_center": "dc-9", "name": "x"}})), 422, "unknown_data_center", "args.data_center"),
@@ -178,7 +188,8 @@ async fn odd_queries_and_ids_are_refused_by_name() {
         stand.post(&format!("/v1/jobs/{id}/cancel"), &json!({})).await.refused(404, "not_found");
     }
     for cursor in ["x", "9.9", "-1.-1", "0.99999999999999999999", "%00"] {
-        stand.get(&format!("/v1/jobs?cursor={cursor}")).await.expect(200);
+        let answer = stand.get(&format!("/v1/jobs?cursor={cursor}")).await.refused(422, "invalid_argument");
+        assert_eq!(answer.json["field"], "cursor", "{}", answer.text);
     }
 }
 
