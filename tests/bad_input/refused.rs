@@ -1,18 +1,20 @@
 //! What is refused at once, with a stable code, the field and the rule; and that nothing of it was taken in.
 
-use chrono::{DateTime, Duration, FixedOffset, Timelike as _, Utc};
+use chrono::{Duration, Timelike as _, Utc};
 use leasehold_engine::store::JobFilter;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::estate::{CONFIG, Center, Estate, PATIENCE, TENANT, sql_update, tenant};
+use crate::estate::{CONFIG, Center, Day, Estate, PATIENCE, TENANT, sql_update, tenant};
 
 const SQL: &str = "select 1";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bad_update_is_refused_by_name_and_nothing_is_taken_in() {
-    let (window, inside) = window();
-    let estate = Estate::start_with(&CONFIG.replace("window = \"\"", &format!("window = \"{window}\"")), first).await;
+    let day = Day::now();
+    let (window, inside) = window(day);
+    let config = CONFIG.replace("window = \"\"", &format!("window = \"{window}\"")) + &day.settings();
+    let estate = Estate::start_with(&config, first).await;
     let others = json!([{"id": "production", "kind": "production", "data_centers": [{"id": "dc-b", "name": "B", "database": "sqlite:/b.db"}]}]);
     estate.portal.put("/v1/tenants/t-002", &tenant(others)).await;
     let (status, key) =
@@ -164,9 +166,7 @@ async fn nothing_was_taken_in(estate: &Estate, but: usize) {
 }
 
 /// A maintenance window of an hour that now is not in, and an instant in it within the next 24 hours.
-fn window() -> (String, String) {
-    let here = FixedOffset::east_opt(8 * 3600).unwrap();
-    let now: DateTime<FixedOffset> = Utc::now().with_timezone(&here);
+fn window(Day { now, .. }: Day) -> (String, String) {
     let begins = if now.hour() + 4 < 24 { now + Duration::hours(2) } else { now + Duration::hours(12) };
     let window = format!("{:02}:00-{:02}:00", begins.hour(), begins.hour() + 1);
     (window, begins.with_minute(30).unwrap().to_rfc3339())

@@ -15,7 +15,7 @@ async fn sql_15_a_worker_killed_between_statements_repeats_none_of_them() {
     let cases = (1..=5).map(|done| {
         let name = format!("statement {done} ended");
         let point = Point::new(&name, 1);
-        (name, async move { killed_at(Estate::start().await, point).await })
+        (name, async move { killed_at(Estate::start_to_lose_workers().await, point).await })
     });
     table::all("worker killed while statement n + 1 runs, SQLite", cases.collect()).await;
 }
@@ -29,7 +29,10 @@ async fn sql_15_a_worker_killed_between_statements_on_postgres_repeats_none_of_t
     let cases = (1..=5).map(|done| {
         let (name, server) = (format!("statement {done} ended"), server.clone());
         let point = Point::new(&name, 1);
-        (name, async move { killed_at(Estate::start_on(Center::postgres(&server).await).await, point).await })
+        (name, async move {
+            let estate = Estate::start_to_lose_workers_on(Center::postgres(&server).await).await;
+            killed_at(estate, point).await
+        })
     });
     table::all("worker killed while statement n + 1 runs, PostgreSQL", cases.collect()).await;
 }
@@ -44,7 +47,7 @@ async fn killed_at(estate: Estate, point: Point) -> Run {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sql_15_statements_that_are_repeated_for_want_of_their_markers_are_seen() {
     let plan = Some((Point::new("step_end execute", 1), Fault::KilledBefore));
-    let run = async { run_on(Estate::start().await, SCRIPT, plan, sabotage).await };
+    let run = async { run_on(Estate::start_to_lose_workers().await, SCRIPT, plan, sabotage).await };
     let condemned = tokio::spawn(run).await.err().unwrap().into_panic();
     let text = condemned.downcast_ref::<String>().unwrap();
     assert!(text.contains("what the data center shows") && text.contains("counter: 202"), "{text}");

@@ -28,7 +28,8 @@ pub async fn ended(estate: &Estate, id: &str) -> Value {
     job
 }
 
-fn has_ended(told: &BTreeMap<u64, Arrival>) -> bool {
+/// Whether the last of a job was told.
+pub fn has_ended(told: &BTreeMap<u64, Arrival>) -> bool {
     let last = ["job.succeeded", "job.failed", "job.cancelled", "job.unknown"];
     told.values().any(|one| last.contains(&one.word()))
 }

@@ -1,12 +1,12 @@
 //! Upkeep and the webhook sender killed at the calls that they make for a job: it is rescued all the same, and each
 //! change is told, at least once and in an order that can be checked (AC-194).
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::update::Run;
 use super::{judge, table};
 use crate::estate::center::SCRIPT;
-use crate::estate::{Estate, Fault, Point, Proxy, TENANT, Watch, sql_update};
+use crate::estate::{Estate, Fault, PATIENCE, Point, Serves, TENANT, Watch, sql_update, with_short_leases};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ac_194_a_sender_killed_at_any_call_tells_every_change() {
@@ -37,7 +37,7 @@ async fn e10_an_upkeep_killed_while_it_rescues_loses_nothing() {
 /// An update while the process of API, upkeep and sender is struck at `plan` and started again; its first worker may die too.
 async fn service_struck(plan: (Point, Fault), worker_dies: Option<(Point, Fault)>) -> Run {
     let began = Instant::now();
-    let (mut estate, proxy) = Estate::start_proxied(Proxy::start).await;
+    let (mut estate, proxy) = Estate::start_proxied(&with_short_leases(), Serves::All).await;
     let id = estate.portal.ask(&sql_update(TENANT, "dc-1", SCRIPT)).await;
     let kills = matches!(plan.1, Fault::KilledBefore | Fault::KilledAfter);
     proxy.arm(Watch::Job(id.clone()), Some(plan));
@@ -49,7 +49,7 @@ async fn service_struck(plan: (Point, Fault), worker_dies: Option<(Point, Fault)
         assert!(!worker.ended().await.success());
         worker = estate.worker("second", &estate.redis_url());
     }
-    let struck = proxy.struck(Duration::from_secs(20)).await;
+    let struck = proxy.struck(PATIENCE).await;
     if struck && kills {
         estate.service.ended().await;
         estate.service_again(&proxy.url());

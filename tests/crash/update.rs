@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::judge;
 use crate::estate::center::SCRIPT;
-use crate::estate::{Center, Estate, Fault, Point, TENANT, Watch, sql_update};
+use crate::estate::{Center, Estate, Fault, PATIENCE, Point, Proxy, TENANT, Watch, sql_update};
 
 /// How a run ended.
 pub struct Run {
@@ -21,7 +21,9 @@ pub struct Run {
 /// Runs an update on a worker behind a proxy that strikes at `plan`, with a second worker taking over from a dead one;
 /// panics when anything is not as it must be.
 pub async fn run(script: &str, plan: Option<(Point, Fault)>) -> Run {
-    run_on(Estate::start().await, script, plan, |_| ()).await
+    // Undisturbed it must show what belongs to one attempt, so no stall may cost it its lease.
+    let estate = if plan.is_some() { Estate::start_to_lose_workers().await } else { Estate::start().await };
+    run_on(estate, script, plan, |_| ()).await
 }
 
 /// The same on this estate, with somebody who meddles with its data center before another worker comes.
@@ -38,8 +40,8 @@ pub async fn run_on(
     let mut first = estate.worker("first", &proxy.url());
     proxy.aim(first.pid());
     let struck = match &plan {
-        Some((point, _)) if BY_CLOCK.contains(&point.name.as_str()) => proxy.struck(Duration::from_secs(2)).await,
-        Some(_) => proxy.struck(Duration::from_secs(20)).await,
+        Some((point, _)) if BY_CLOCK.contains(&point.name.as_str()) => struck_by_clock(&estate, &id, &proxy).await,
+        Some(_) => proxy.struck(PATIENCE).await,
         None => false,
     };
     let kills = plan.as_ref().is_some_and(|(_, fault)| matches!(fault, Fault::KilledBefore | Fault::KilledAfter));
@@ -54,6 +56,14 @@ pub async fn run_on(
     second.as_mut().unwrap_or(&mut first).stop().await;
     judge::all_is_well(&estate, &id, &job).await;
     Run { attempts: job["attempt"].as_u64().unwrap(), took, calls: proxy.calls(), struck }
+}
+
+/// Waits until it has struck, or the job has ended before the time of the call came.
+async fn struck_by_clock(estate: &Estate, id: &str, proxy: &Proxy) -> bool {
+    tokio::select! {
+        struck = proxy.struck(PATIENCE) => struck,
+        _ = estate.receiver.wait(id, PATIENCE, judge::has_ended) => proxy.call_off() && proxy.struck(PATIENCE).await,
+    }
 }
 
 /// The boundaries of an undisturbed update: each call that concerns it, in order, but for those that come by the clock.

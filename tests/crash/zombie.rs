@@ -4,7 +4,7 @@
 //! `targets/tests`.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use leasehold_targets::testing::TestServer;
 
@@ -20,7 +20,7 @@ async fn ac_198_a_worker_that_comes_back_from_the_dead_changes_nothing() {
     let slow: fn(&Center) -> String = Center::slow_script;
     let statements = (1..=5).map(|done| (slow, Point::new(&format!("statement {done} ended"), 1)));
     let cases = calls.chain(statements).map(|(script, point)| {
-        (point.to_string(), async move { come_back(Estate::start().await, script, point).await })
+        (point.to_string(), async move { come_back(Estate::start_to_lose_workers().await, script, point).await })
     });
     table::all("worker stopped before the call until another took over, SQLite", cases.collect()).await;
 }
@@ -34,7 +34,7 @@ async fn ac_198_a_worker_that_comes_back_in_the_middle_of_a_script_on_postgres_c
     let cases = (1..=5).map(|done| {
         let (point, server) = (Point::new(&format!("statement {done} ended"), 1), server.clone());
         let case = async move {
-            let estate = Estate::start_on(Center::postgres(&server).await).await;
+            let estate = Estate::start_to_lose_workers_on(Center::postgres(&server).await).await;
             come_back(estate, Center::slow_script, point).await
         };
         (format!("statement {done} ended"), case)
@@ -52,7 +52,7 @@ async fn come_back(estate: Estate, script: fn(&Center) -> String, point: Point) 
     proxy.arm(Watch::Job(id.clone()), Some((point, Fault::Frozen)));
     let mut zombie = estate.worker("zombie", &proxy.url());
     proxy.aim(zombie.pid());
-    let struck = proxy.struck(Duration::from_secs(20)).await;
+    let struck = proxy.struck(PATIENCE).await;
     let mut second = estate.worker("second", &estate.redis_url());
     let by_second =
         |one: &crate::estate::Arrival| one.word() == "job.started" && one.body["data"]["attempt"] == taken_over;

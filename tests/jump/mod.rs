@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::estate::center::SCRIPT;
-use crate::estate::{Center, Effects, Estate, PATIENCE, Proxy, TENANT, sql_update};
+use crate::estate::{CONFIG, Center, Effects, Estate, PATIENCE, Serves, TENANT, sql_update};
 
 const MONTH: i64 = 30 * 86_400_000;
 
@@ -27,7 +27,7 @@ async fn until(estate: &Estate, path: &str, fits: impl Fn(&Value) -> bool) -> Va
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clock_that_jumps_a_month_stops_what_would_start_and_not_what_runs() {
-    let (estate, behind) = Estate::start_proxied(Proxy::start).await;
+    let (estate, behind) = Estate::start_proxied(CONFIG, Serves::All).await;
     let proxy = estate.proxy();
     let mut worker = estate.worker("only", &proxy.url());
     worker.ready().await;

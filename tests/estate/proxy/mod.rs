@@ -161,6 +161,11 @@ impl Proxy {
         timeout(patience, wait).await.is_ok()
     }
 
+    /// Strikes no more, unless it has begun to; whether it has.
+    pub fn call_off(&self) -> bool {
+        self.inner.state().plan.take().is_none()
+    }
+
     /// Lets a stopped process go on, and waits until its held call was answered.
     pub async fn thaw(&self, patience: Duration) -> bool {
         signal(self.inner.state().pid, Signal::SIGCONT);
