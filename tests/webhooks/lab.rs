@@ -51,12 +51,13 @@ pub struct Memory {
     shelves: Mutex<Shelves>,
     now: AtomicI64,
     written: Notify,
+    settled: Notify,
 }
 
 impl Memory {
     pub fn new() -> Arc<Self> {
         let now = AtomicI64::new(chrono::Utc::now().timestamp_millis());
-        Arc::new(Self { shelves: Mutex::default(), now, written: Notify::new() })
+        Arc::new(Self { shelves: Mutex::default(), now, written: Notify::new(), settled: Notify::new() })
     }
 
     pub fn advance(&self, by: Duration) {
@@ -86,6 +87,16 @@ impl Memory {
         let all = self.deliveries();
         assert_eq!(all.len(), 1, "{all:?}");
         all[0].2.clone()
+    }
+
+    /// Waits until so many deliveries have ended.
+    pub async fn ended(&self, n: usize) {
+        let ended = async {
+            while self.deliveries().iter().filter(|(_, _, kept)| kept.outcome.is_some()).count() < n {
+                self.settled.notified().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), ended).await.expect("the deliveries end");
     }
 
     /// A person sends a delivery again.
@@ -194,6 +205,7 @@ impl Outbox for Memory {
             DeliveryOutcome::Retry { at } => Some(at),
             _ => None,
         };
+        self.settled.notify_one();
         Ok(true)
     }
 
@@ -360,15 +372,25 @@ pub fn status_with(code: u16, name: &str, value: &str) -> Response<Body> {
     Response::builder().status(code).header(name, value).body(Body::empty()).unwrap()
 }
 
-/// Short limits, so that a receiver that hangs is cut while the test waits for it.
+/// Short limits, so that a receiver that hangs is cut while the test waits for it. Only for such: a stall of the machine
+/// would cut one that works, too.
 pub fn quick_limits() -> Limits {
-    Limits {
-        dns: Duration::from_millis(300),
-        connect: Duration::from_millis(500),
-        first_byte: Duration::from_millis(700),
-        total: Duration::from_millis(1000),
-        ..Limits::default()
-    }
+    let ms = Duration::from_millis;
+    Limits { dns: ms(300), first_byte: ms(2000), total: ms(4000), ..Limits::default() }
+}
+
+/// For a receiver that hangs and is to go on hanging, however slow the machine is.
+pub fn endless_limits() -> Limits {
+    let hour = Duration::from_hours(1);
+    Limits { dns: hour, connect: hour, first_byte: hour, total: hour, ..Limits::default() }
+}
+
+/// An address that answers to no dial, and is nobody else's for as long as the socket lives.
+pub fn nobody() -> (tokio::net::TcpSocket, SocketAddr) {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(LOCAL.parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
 }
 
 /// Everything is refused but what is listed here.

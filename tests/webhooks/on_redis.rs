@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leasehold::webhooks::attempt::AttemptLog;
-use leasehold::webhooks::client::SystemResolver;
+use leasehold::webhooks::client::{Limits, SystemResolver};
 use leasehold::webhooks::directory::{Directory, NewEndpoint};
 use leasehold::webhooks::dispatcher::{Dispatcher, DispatcherRules, SystemClock};
 use leasehold::webhooks::signature::Secret;
@@ -12,13 +12,13 @@ use leasehold::webhooks::store::StoreOutbox;
 use leasehold_engine::testing::{Lab, NOON};
 use leasehold_engine::{NewJob, Store};
 
-use super::lab::{Receiver, dispatcher_rules, quick_limits, sender, status, url_rules};
+use super::lab::{Receiver, dispatcher_rules, sender, status, url_rules};
 use super::verifiers::is_genuine;
 
 fn dispatcher(store: &Store) -> (Dispatcher, Directory) {
     let outbox = Arc::new(StoreOutbox::new(store.clone()));
     let directory = Directory::new(outbox.clone());
-    let sender = sender(url_rules(&["127.0.0.0/8"]), quick_limits(), Arc::new(SystemResolver));
+    let sender = sender(url_rules(&["127.0.0.0/8"]), Limits::default(), Arc::new(SystemResolver));
     let rules = DispatcherRules { grace: Duration::ZERO, ..dispatcher_rules() };
     (Dispatcher::new(outbox, directory.clone(), sender, Arc::new(SystemClock), rules), directory)
 }
@@ -104,7 +104,7 @@ async fn a_sender_that_dies_in_redis_leaves_its_delivery_to_the_next() {
     dead.start().stop().await;
 
     let (next, _) = dispatcher(&lab.store);
-    let lease = i64::try_from((quick_limits().total + dispatcher_rules().lease_margin).as_millis()).unwrap();
+    let lease = i64::try_from((Limits::default().total + dispatcher_rules().lease_margin).as_millis()).unwrap();
     lab.at(lease - 1);
     round(&next).await;
     let of_first = |seen: Vec<super::lab::Seen>| {

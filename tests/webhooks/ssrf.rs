@@ -10,7 +10,7 @@ use leasehold::webhooks::client::{Exchange, Limits, Parcel, Resolver, Sender, Sy
 use leasehold::webhooks::endpoint_url::UrlRules;
 
 use super::hostile::send_to;
-use super::lab::{Answers, LOCAL, Lab, Receiver, quick_limits, sender, status_with, url_rules};
+use super::lab::{Answers, LOCAL, Lab, Receiver, nobody, quick_limits, sender, status_with, url_rules};
 
 fn parcel() -> Parcel {
     let body = Bytes::from_static(b"{\"type\":\"job.x\"}");
@@ -44,7 +44,7 @@ fn any_port(port: u16, allow: &[&str]) -> UrlRules {
 async fn no_spelling_of_the_loopback_reaches_a_listener_there() {
     let (address, caught) = trap().await;
     let port = address.port();
-    let sender = sender(any_port(port, &[]), quick_limits(), Arc::new(SystemResolver));
+    let sender = sender(any_port(port, &[]), Limits::default(), Arc::new(SystemResolver));
     for host in [
         "127.0.0.1",
         "127.1",
@@ -93,7 +93,7 @@ async fn a_name_with_a_private_address_is_refused_whatever_stands_beside_it() {
         &["0.0.0.0"],
         &["fe80::1"],
     ] {
-        let sender = sender(any_port(address.port(), &[]), quick_limits(), Answers::new(&[answer]));
+        let sender = sender(any_port(address.port(), &[]), Limits::default(), Answers::new(&[answer]));
         for scheme in ["http", "https"] {
             let exchange = sender.send(&format!("{scheme}://evil.example:{}/", address.port()), parcel()).await;
             assert_eq!(code(&exchange), "address_refused", "{answer:?}");
@@ -109,7 +109,7 @@ async fn a_name_is_looked_up_once_and_what_was_approved_is_what_is_dialled() {
     let port = receiver.address.port();
     // Listed first, then something else: a second look-up would fail or go elsewhere.
     let answers = Answers::new(&[&["127.0.0.1"], &["127.0.0.9"]]);
-    let listed = sender(any_port(port, &["127.0.0.1"]), quick_limits(), answers.clone());
+    let listed = sender(any_port(port, &["127.0.0.1"]), Limits::default(), answers.clone());
     let exchange = listed.send(&format!("http://rebind.example:{port}/"), parcel()).await;
     assert_eq!((code(&exchange), answers.asked()), ("answered", 1));
     assert_eq!(receiver.seen()[0].header("host"), format!("rebind.example:{port}"));
@@ -123,12 +123,10 @@ async fn a_name_is_looked_up_once_and_what_was_approved_is_what_is_dialled() {
 #[tokio::test]
 async fn a_dial_that_fails_is_not_repeated_with_another_answer() {
     let (trapped, caught) = trap().await;
-    let listener = tokio::net::TcpListener::bind(LOCAL).await.unwrap();
-    let nobody = listener.local_addr().unwrap().port();
-    drop(listener);
+    let (_held, nobody) = nobody();
     let answers = Answers::new(&[&["127.0.0.1"], &["::1"], &["127.0.0.9"]]);
-    let sender = sender(any_port(trapped.port(), &["127.0.0.1"]), quick_limits(), answers.clone());
-    let exchange = sender.send(&format!("http://rebind.example:{nobody}/"), parcel()).await;
+    let sender = sender(any_port(trapped.port(), &["127.0.0.1"]), Limits::default(), answers.clone());
+    let exchange = sender.send(&format!("http://rebind.example:{}/", nobody.port()), parcel()).await;
     assert_eq!((code(&exchange), answers.asked()), ("connect_failed", 1));
     let exchange = sender.send(&format!("http://rebind.example:{}/", trapped.port()), parcel()).await;
     assert_eq!((code(&exchange), caught.load(Ordering::SeqCst)), ("address_refused", 0));
@@ -173,7 +171,7 @@ async fn our_own_ports_are_refused_inside_an_allowed_network() {
         let addresses =
             AddressPolicy::new(&networks).with_own_addresses(own_addresses()).with_own_listeners([listener]);
         let rules = UrlRules { addresses, has_listed_networks: true, ..UrlRules::default() };
-        let sender = sender(rules, quick_limits(), Answers::new(&[&["127.0.0.1"]]));
+        let sender = sender(rules, Limits::default(), Answers::new(&[&["127.0.0.1"]]));
         for host in ["127.0.0.1", "localhost", "named.example"] {
             let exchange = sender.send(&format!("http://{host}:{}/", own.port()), parcel()).await;
             assert_eq!(code(&exchange), "address_refused", "{host}");

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use axum::http::HeaderMap;
 use bytes::Bytes;
+use leasehold::webhooks::client::Limits;
 use leasehold::webhooks::signature::Secret;
 
-use super::lab::{Lab, Receiver, Seen, dispatcher_rules, quick_limits};
+use super::lab::{Lab, Receiver, Seen, dispatcher_rules};
 
 /// Whether the official Rust library takes the delivery.
 pub fn is_genuine(seen: &Seen, secret: &Secret) -> bool {
@@ -25,7 +26,7 @@ struct Case {
 }
 
 async fn capture(wrong_by: i64) -> (Lab, Seen, Secret, String) {
-    let lab = Lab::with(dispatcher_rules(), quick_limits(), wrong_by);
+    let lab = Lab::with(dispatcher_rules(), Limits::default(), wrong_by);
     let receiver = Receiver::fine().await;
     let (id, secret) = lab.register(&receiver.url()).await;
     let meta = serde_json::json!({"labels": {"city": "Zürich 苏州", "quote": "\"\\\n"}});
@@ -37,7 +38,7 @@ async fn capture(wrong_by: i64) -> (Lab, Seen, Secret, String) {
 
 /// The delivery after a rotation, and after the old secret's day is over.
 async fn rotated() -> (Secret, Secret, Seen, Seen) {
-    let lab = Lab::with(dispatcher_rules(), quick_limits(), 0);
+    let lab = Lab::with(dispatcher_rules(), Limits::default(), 0);
     let receiver = Receiver::fine().await;
     let (id, old) = lab.register(&receiver.url()).await;
     let now = chrono::Utc::now().timestamp_millis();
@@ -45,7 +46,7 @@ async fn rotated() -> (Secret, Secret, Seen, Seen) {
     lab.succeed("job1");
     lab.round().await;
     // Rotated again more than a day ago, as far as the sender can tell.
-    let expired = Lab::with(dispatcher_rules(), quick_limits(), 0);
+    let expired = Lab::with(dispatcher_rules(), Limits::default(), 0);
     let again = Receiver::fine().await;
     let secret = Secret::generate().unwrap();
     let day = Duration::from_hours(24).as_millis() as i64;
@@ -63,7 +64,7 @@ async fn rotated() -> (Secret, Secret, Seen, Seen) {
 async fn cases() -> Vec<Case> {
     let (_, seen, secret, _) = capture(0).await;
     let (_, early, early_secret, _) = capture(-302_000).await;
-    let (_, late, late_secret, _) = capture(302_000).await;
+    let (_, late, late_secret, _) = capture(400_000).await;
     let (old, fresh, after, expired) = rotated().await;
     let case = |what, secret: &Secret, seen: &Seen, genuine| Case {
         what,
@@ -78,7 +79,7 @@ async fn cases() -> Vec<Case> {
         case("the old secret after its day", &old, &expired, false),
         case("another secret", &fresh, &seen, false),
         case("302 s old", &early_secret, &early, false),
-        case("302 s early", &late_secret, &late, false),
+        case("400 s early", &late_secret, &late, false),
     ];
     for at in [0, seen.body.len() / 2, seen.body.len() - 1] {
         let mut body = seen.body.to_vec();
