@@ -64,7 +64,7 @@ async fn children_of(lab: &Lab, id: &JobId, many: usize) -> Vec<JobId> {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), all).await.expect("children")
+    tokio::time::timeout(Duration::from_secs(20), all).await.expect("children")
 }
 
 fn error(job: &leasehold_engine::JobView) -> ErrorDocument {
@@ -211,9 +211,10 @@ async fn a_child_of_another_shard_and_one_too_many_are_refused() {
             tokio::task::yield_now().await;
         }
     };
-    let job = tokio::time::timeout(Duration::from_secs(10), dead).await.unwrap();
+    let job = tokio::time::timeout(Duration::from_secs(20), dead).await.unwrap();
     assert_eq!(error(&job).code, "child_of_other_shard");
     worker.drain(Duration::from_secs(5)).await;
+    assert_eq!(store.audit().await.unwrap().findings, []);
 }
 
 #[tokio::test]

@@ -105,7 +105,8 @@ async fn a_shutdown_waits_for_the_end_of_a_critical_section_and_hands_the_rest_b
 async fn a_lost_lease_stops_a_critical_section() {
     let mut lab = Lab::with_running_clock().await;
     let stage = Stage::default();
-    let options = WorkerOptions { lease_ms: 1500, renew_ms: 300, ..WorkerOptions::default() };
+    // So long that no stall ends it before the section has begun.
+    let options = WorkerOptions { lease_ms: 5000, renew_ms: 300, ..WorkerOptions::default() };
     let mut worker = Worker::start(&lab.store, stage.actor(), options).await.unwrap();
     lab.enqueue(Actor::job(&lab.store, "")).await;
     stage.inside.notified().await;

@@ -46,7 +46,7 @@ async fn child(lab: &Lab, id: &JobId) -> JobId {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), found).await.expect("a child")
+    tokio::time::timeout(Duration::from_secs(20), found).await.expect("a child")
 }
 
 #[tokio::test]

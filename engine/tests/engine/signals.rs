@@ -85,7 +85,7 @@ async fn a_wait_that_is_over_gives_none_and_stays_none() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), second).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(20), second).await.unwrap();
     send(&lab, &id, "paid", "", "1").await;
     assert_eq!(&lab.until(&id, Place::Succeeded).await.record.result[..], b"[false,true]");
     worker.drain(Duration::from_secs(5)).await;
@@ -130,7 +130,7 @@ async fn a_job_that_waits_for_two_signals_is_woken_by_either() {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(10), left).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(20), left).await.unwrap();
         assert_eq!(send(&lab, &id, other, "", "1").await, Signalled::Woken);
         lab.until(&id, Place::Succeeded).await;
         worker.drain(Duration::from_secs(5)).await;
