@@ -22,6 +22,8 @@ use serde_json::{Value, json};
 use super::stage::{Stage, Staged};
 
 pub(crate) const TENANT: &str = "t-001";
+/// Nothing that is waited for takes longer.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Estate {
     pub(crate) lab: Lab,
@@ -200,31 +202,38 @@ impl Estate {
     pub(crate) async fn until(&self, id: &JobId, wanted: impl Fn(&JobView) -> bool) -> JobView {
         let changes = self.lab.store.changes(true);
         let mut hints = changes.listen();
-        for _ in 0..600 {
-            let view = self.lab.job(id).await;
-            if wanted(&view) {
-                return view;
+        let there = async {
+            loop {
+                let view = self.lab.job(id).await;
+                if wanted(&view) {
+                    return view;
+                }
+                if view.record.place == Place::Scheduled && view.record.attempt > 0 {
+                    let now = self.lab.store.now().await.unwrap();
+                    self.lab.store.set_time(now.max(view.record.run_at));
+                }
+                let _ = tokio::time::timeout(Duration::from_millis(50), hints.recv()).await;
             }
-            if view.record.place == Place::Scheduled && view.record.attempt > 0 {
-                let now = self.lab.store.now().await.unwrap();
-                self.lab.store.set_time(now.max(view.record.run_at));
-            }
-            let _ = tokio::time::timeout(Duration::from_millis(50), hints.recv()).await;
+        };
+        match tokio::time::timeout(PATIENCE, there).await {
+            Ok(view) => view,
+            Err(_) => panic!("{id} never came there: {:?}", self.lab.job(id).await),
         }
-        panic!("{id} never came there: {:?}", self.lab.job(id).await)
     }
 
     /// Waits until no job is ready or running.
     pub(crate) async fn idle(&self) {
-        for _ in 0..600 {
-            let counts = self.lab.store.counts().await.unwrap();
-            let busy = |place| counts.iter().any(|count| count.place == place && count.jobs > 0);
-            if !busy(Place::Ready) && !busy(Place::Running) {
-                return;
+        let rest = async {
+            loop {
+                let counts = self.lab.store.counts().await.unwrap();
+                let busy = |place| counts.iter().any(|count| count.place == place && count.jobs > 0);
+                if !busy(Place::Ready) && !busy(Place::Running) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        panic!("the estate never came to rest")
+        };
+        tokio::time::timeout(PATIENCE, rest).await.expect("the estate comes to rest");
     }
 
     /// The notices of a way (`email`, `sms`, `im`), as their files' text.
