@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks the files that no compiler reads: shell scripts and docker-compose.yml.
+# Checks the files that no compiler reads: shell scripts, the lists of guards, docker-compose.yml.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -9,6 +9,13 @@ for script in .ci/run scripts/*.sh; do
 done
 if command -v shellcheck >/dev/null 2>&1; then
   shellcheck --severity=warning .ci/run scripts/*.sh
+fi
+
+# tomllib is in Python since 3.11.
+if python3 -c 'import tomllib' 2>/dev/null; then
+  scripts/guards.py --check
+else
+  echo "skipped: tests/guards.toml and its like are not checked (no python3 with tomllib here)"
 fi
 
 if docker compose version >/dev/null 2>&1; then
