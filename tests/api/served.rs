@@ -33,7 +33,7 @@ impl Server {
 
 async fn all(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
-    let read = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut bytes)).await;
+    let read = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut bytes)).await;
     read.expect("the connection ends").unwrap();
     String::from_utf8_lossy(&bytes).into_owned()
 }
@@ -94,7 +94,7 @@ async fn rude_heads_are_refused_and_others_are_still_served() {
         let _ = stream.write_all(rude.as_bytes()).await;
         let _ = stream.shutdown().await;
         let mut sink = Vec::new();
-        let _ = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut sink)).await.expect("it ends");
+        let _ = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut sink)).await.expect("it ends");
     }
     let mut stream = server.connect().await;
     stream.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
@@ -133,6 +133,6 @@ async fn a_stop_ends_streams_and_idle_connections_and_closes_the_listener() {
     server.stop.cancel();
     assert!(!all(&mut watching).await.contains("job."));
     assert!(all(&mut idle).await.is_empty());
-    tokio::time::timeout(Duration::from_secs(10), server.running).await.expect("it ends").unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(20), server.running).await.expect("it ends").unwrap().unwrap();
     assert!(TcpStream::connect(server.address).await.is_err());
 }

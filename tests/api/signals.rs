@@ -36,7 +36,7 @@ async fn until(stand: &Stand, id: &JobId, what: impl Fn(&Value) -> bool) -> Answ
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), found).await.expect("in time")
+    tokio::time::timeout(Duration::from_secs(20), found).await.expect("in time")
 }
 
 fn waits_in(name: &'static str) -> impl Fn(&Value) -> bool {

@@ -266,7 +266,7 @@ impl Events {
         Self { body: response.into_body().into_data_stream(), text: String::new() }
     }
 
-    /// The next event that is not a comment; `None` at the end. Bounded by ten seconds.
+    /// The next event that is not a comment; `None` at the end. Bounded by twenty seconds.
     pub(crate) async fn next(&mut self) -> Option<(String, String, Value)> {
         loop {
             while let Some((block, rest)) = self.text.split_once("\n\n").map(|(b, r)| (b.to_owned(), r.to_owned())) {
@@ -279,8 +279,8 @@ impl Events {
                     return Some((field("event:"), field("id:"), serde_json::from_str(&field("data:")).unwrap()));
                 }
             }
-            let ten = std::time::Duration::from_secs(10);
-            let chunk = tokio::time::timeout(ten, self.body.next()).await.expect("an event within ten seconds");
+            let bound = std::time::Duration::from_secs(20);
+            let chunk = tokio::time::timeout(bound, self.body.next()).await.expect("an event in time");
             self.text.push_str(std::str::from_utf8(&chunk?.unwrap()).unwrap());
         }
     }

@@ -7,12 +7,12 @@ use std::time::Duration;
 use leasehold_targets::testing::TestServer;
 use rusqlite::Connection;
 use serde_json::json;
-use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
 use crate::estate::{Arrival, CONFIG, Center, Estate, TENANT, center, sql_update, tenant};
 
 /// Longer than the 5 s that an update waits before its second attempt.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn code(one: &Arrival) -> &str {
     one.body["data"]["error"]["code"].as_str().unwrap_or_default()
@@ -27,8 +27,10 @@ async fn a_database_that_is_down_is_told_and_the_update_is_done_when_it_is_back(
     let database = server.database().await;
     let name = database.to_string().rsplit('/').next().unwrap().to_owned();
     let socket = server.url("").split_once('@').unwrap().1.replace("%2F", "/");
-    // A port on which nothing listens yet.
-    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    // A port that is ours, and on which nothing listens yet.
+    let gate = TcpSocket::new_v4().unwrap();
+    gate.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = gate.local_addr().unwrap().port();
     let estate = Estate::start().await;
     let center = json!([{"id": "production", "kind": "production", "data_centers": [
         {"id": "dc-pg", "name": "PG", "database": format!("postgres://postgres@127.0.0.1:{port}/{name}?sslmode=disable")}]}]);
@@ -45,7 +47,7 @@ async fn a_database_that_is_down_is_told_and_the_update_is_done_when_it_is_back(
         ("scheduled", true),
         "{job}"
     );
-    let _back = forward(port, format!("{socket}.s.PGSQL.5432")).await;
+    let _back = forward(gate, format!("{socket}.s.PGSQL.5432"));
     let told = estate.receiver.wait(&id, PATIENCE, |told| told.values().any(|one| one.word() == "job.succeeded")).await;
     told.unwrap_or_else(|why| panic!("{why}\n{}", estate.logs()));
     let job = estate.portal.get(&format!("/v1/jobs/{id}")).await;
@@ -53,9 +55,9 @@ async fn a_database_that_is_down_is_told_and_the_update_is_done_when_it_is_back(
     worker.stop().await;
 }
 
-/// Brings the database back: what comes to the port goes to its socket.
-async fn forward(port: u16, socket: String) -> tokio::task::JoinHandle<()> {
-    let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+/// Brings the database back: what comes to the gate goes to its socket.
+fn forward(gate: TcpSocket, socket: String) -> tokio::task::JoinHandle<()> {
+    let listener = gate.listen(64).unwrap();
     tokio::spawn(async move {
         while let Ok((mut client, _)) = listener.accept().await {
             let mut server = UnixStream::connect(&socket).await.unwrap();

@@ -1,5 +1,7 @@
 //! The demo: every scene as expected, left running when told to, nothing left behind.
 
+use std::time::Duration;
+
 use nix::sys::signal::Signal::SIGTERM;
 
 use crate::lab::Lab;
@@ -8,7 +10,8 @@ use crate::lab::Lab;
 fn the_demo_succeeds_and_with_keep_goes_on_until_it_is_told_to_end() {
     let lab = Lab::new();
     let mut demo = lab.start(&["demo", "--keep"]);
-    let line = demo.hear("Left running: http://");
+    // It may take a minute by its contract, on a machine that does nothing else.
+    let line = demo.hear_within(Duration::from_secs(120), "Left running: http://");
     let shown = demo.heard();
     assert!(!shown.contains('✗'), "{shown}");
     for word in [

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-/// Nothing that is waited for takes longer.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// Nothing that is waited for takes longer, but for the demo.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A data folder, a tenant's database, and the program's environment.
 pub(crate) struct Lab {
@@ -129,7 +129,19 @@ impl Program {
 
     /// Waits for a line with these words, on either stream.
     pub(crate) fn hear(&mut self, words: &str) -> String {
-        let until = Instant::now() + PATIENCE;
+        self.hear_within(PATIENCE, words)
+    }
+
+    /// The same for words of the other stream than the last that were heard: they may have come before.
+    pub(crate) fn has_said(&mut self, words: &str) {
+        if !self.heard().contains(words) {
+            self.hear(words);
+        }
+    }
+
+    /// The same with another patience.
+    pub(crate) fn hear_within(&mut self, patience: Duration, words: &str) -> String {
+        let until = Instant::now() + patience;
         loop {
             match self.said.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
