@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use leasehold_engine::{
-    JobView, Place, Priority, Step, UnixMs,
+    JobView, Place, Priority, Step, UnixMs, args_sha256,
     model::{ErrorDocument, Event, JobRecord, Wait},
 };
 use leasehold_jobs::{Envelope, policy::rules::DEFERRED_BY_MAINTENANCE};
@@ -78,6 +78,9 @@ pub(super) struct Job {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub args: Option<Value>,
+    /// SHA-256 of the arguments, hex: what an answer to an approval is bound to; not in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub args_sha256: Option<String>,
     /// What happened, oldest first; not in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub history: Option<Vec<EventView>>,
@@ -175,6 +178,7 @@ pub(super) fn whole(state: &ApiState, view: &JobView, now: UnixMs) -> Job {
         steps: Some(view.steps.iter().map(step).collect()),
         result: json(&record.result).map(blotted),
         args: json(&record.args).map(blotted),
+        args_sha256: Some(args_sha256(&record.args)),
         history: Some(record.events.iter().map(event).collect()),
         ..summary(state, view, now)
     }
@@ -216,6 +220,7 @@ pub(super) fn summary(state: &ApiState, view: &JobView, now: UnixMs) -> Job {
         correlation_id,
         actor,
         args: None,
+        args_sha256: None,
         history: None,
         locked: locked(state, record, now),
         cancel_requested: record.cancel_requested,

@@ -2,6 +2,8 @@
 //!
 //! Guards that an open approval is answered only by those who may; the engine judges every answer again when it reads it.
 
+use std::collections::BTreeSet;
+
 use axum::{
     Json,
     extract::{Path, State},
@@ -13,7 +15,7 @@ use leasehold_engine::{
     store::{MOST_SIGNALS, SIGNAL_BYTES, Signalled},
 };
 use leasehold_jobs::{
-    Actor,
+    Actor, Envelope,
     policy::{ErrorCode, Permission},
 };
 use serde::{Deserialize, Serialize};
@@ -33,7 +35,7 @@ pub(super) struct SignalRequest {
     #[serde(default)]
     #[schema(value_type = Option<ActorSchema>)]
     actor: Option<Actor>,
-    /// What the job is told; any JSON, at most 64 KiB.
+    /// What the job is told, of an answer what it is told with the decision (the fields of a form); any JSON, at most 64 KiB.
     #[serde(default)]
     #[schema(value_type = Option<Object>)]
     payload: Option<Value>,
@@ -45,7 +47,8 @@ pub(super) struct SignalRequest {
     #[serde(default)]
     #[schema(max_length = 500)]
     comment: Option<String>,
-    /// The hash of the arguments that were seen (`steps[].wait.args_sha256`); refused when they have changed since.
+    /// The hash of the arguments that were seen (the job's `args_sha256`); refused when they have changed since. An answer that
+    /// comes before the job asks needs it.
     #[serde(default)]
     args_sha256: Option<String>,
 }
@@ -121,9 +124,10 @@ fn payload(view: &JobView, name: &str, ask: &SignalRequest) -> Result<String, Pr
         None => ask.payload.as_ref().unwrap_or(&Value::Null).to_string(),
         Some(decision) => {
             let answer = answer(decision, seen, ask)?;
-            if let Some(Err(why)) = open.map(|spec| spec.may_answer(&answer.by, &answer.grants)) {
-                let who: Vec<_> = open.iter().flat_map(|spec| spec.from.iter().cloned()).collect();
-                return Err(refused(why, &answer.by, &who));
+            match open.map(|spec| (spec, spec.may_answer(&answer.by, &answer.grants))) {
+                None => check_early(view, ask, &answer)?,
+                Some((spec, Err(why))) => return Err(refused(why, &answer.by, &spec.from)),
+                Some((_, Ok(()))) => {}
             }
             serde_json::to_string(&answer).unwrap_or_default()
         }
@@ -136,10 +140,23 @@ fn payload(view: &JobView, name: &str, ask: &SignalRequest) -> Result<String, Pr
     Ok(payload)
 }
 
-fn answer(decision: Choice, args_sha256: String, ask: &SignalRequest) -> Result<Answer, Problem> {
-    if ask.payload.is_some() {
-        return Err(Problem::invalid("payload", "an answer has a decision and a comment, no payload"));
+/// The job asks nobody yet: whose job it is, is known all the same, and the answer says itself what it is an answer to.
+fn check_early(view: &JobView, ask: &SignalRequest, answer: &Answer) -> Result<(), Problem> {
+    let requester = Envelope::read(&view.record.meta).ok().map(|envelope| format!("user:{}", envelope.actor.user_id));
+    if requester.as_ref() == Some(&answer.by) {
+        return Err(refused(NotAllowed::Requester, &answer.by, &BTreeSet::new()));
     }
+    if ask.args_sha256.is_none() {
+        return Err(Problem::invalid(
+            "args_sha256",
+            "the job does not ask for this yet: say to which arguments you answer",
+        )
+        .remedy("send the `args_sha256` of the job that was seen"));
+    }
+    Ok(())
+}
+
+fn answer(decision: Choice, args_sha256: String, ask: &SignalRequest) -> Result<Answer, Problem> {
     let actor = ask.actor.as_ref().filter(|actor| !actor.user_id.is_empty());
     let actor = actor.ok_or_else(|| {
         Problem::invalid("actor", "an answer is a person's").remedy("send `actor` with `user_id` and `roles`")
@@ -147,17 +164,24 @@ fn answer(decision: Choice, args_sha256: String, ask: &SignalRequest) -> Result<
     let by = format!("user:{}", actor.user_id);
     let role = |role| serde_json::to_value(role).ok().and_then(|v| Some(format!("role:{}", v.as_str()?)));
     let grants = [by.clone()].into_iter().chain(actor.roles.iter().filter_map(role)).collect();
-    Ok(Answer { decision, by, grants, args_sha256, comment: ask.comment.clone().unwrap_or_default() })
+    let (comment, payload) = (ask.comment.clone().unwrap_or_default(), ask.payload.clone());
+    Ok(Answer { decision, by, grants, args_sha256, comment, payload })
 }
 
-fn refused(why: NotAllowed, by: &str, who: &[String]) -> Problem {
+fn refused(why: NotAllowed, by: &str, who: &BTreeSet<String>) -> Problem {
+    let who = who.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
     match why {
+        NotAllowed::Requester if who.is_empty() => {
+            Problem::new(ErrorCode::NotYourOwn, format!("{by} asked for this job"))
+                .field("actor")
+                .remedy("let another decide")
+        }
         NotAllowed::Requester => Problem::new(ErrorCode::NotYourOwn, format!("{by} asked for this job"))
             .field("actor")
-            .remedy(format!("let another decide: one of {}", who.join(", "))),
+            .remedy(format!("let another decide: one of {who}")),
         NotAllowed::NoGrant => Problem::new(ErrorCode::NotAnApprover, format!("{by} may not decide on this"))
             .field("actor")
-            .limit(format!("one of: {}", who.join(", "))),
+            .limit(format!("one of: {who}")),
     }
 }
 

@@ -56,7 +56,11 @@ pub(crate) struct Answer {
     /// Why; kept with the answer
     #[arg(long, value_name = "TEXT")]
     comment: Option<String>,
-    /// The hash of the arguments that were seen; refused when they have changed since
+    /// What the job is told with the answer, such as the fields of a form; any JSON
+    #[arg(long, value_name = "JSON")]
+    payload: Option<String>,
+    /// The hash of the arguments that were seen (`job show` says it); refused when they have changed since. An answer that comes
+    /// before the job asks needs it
     #[arg(long, value_name = "HEX")]
     args_sha256: Option<String>,
 }
@@ -79,6 +83,9 @@ impl Answer {
             if let Some(value) = value {
                 body.insert(field.to_owned(), json!(value));
             }
+        }
+        if let Some(payload) = &self.payload {
+            body.insert("payload".to_owned(), read_json("--payload", payload)?);
         }
         self.to.send(client, body, out).await
     }

@@ -3,9 +3,13 @@
 //! Invariant: an approval is granted only by `needed` different people who hold one of its grants, none of whom asked for
 //! the job, each of whom agreed to these very arguments before its end.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{JobError, UnixMs};
 
@@ -142,6 +146,9 @@ pub struct Answer {
     /// Why, for people.
     #[serde(default)]
     pub comment: String,
+    /// What else he said, such as the fields of a form: any JSON. Who asks reads it with what was decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload: Option<Value>,
 }
 
 /// What came of an approval.
@@ -152,6 +159,9 @@ pub enum Decision {
     Approved {
         /// Who, in the order in which they agreed.
         by: Vec<String>,
+        /// What they sent with it, by who; those who sent nothing are left out.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        payloads: BTreeMap<String, Value>,
     },
     /// Somebody who may answer said no.
     Refused {
@@ -159,6 +169,9 @@ pub enum Decision {
         by: String,
         /// Why.
         comment: String,
+        /// What he sent with it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        payload: Option<Value>,
     },
     /// Its time is over.
     Expired {
@@ -174,8 +187,8 @@ impl Decision {
     /// Permanent, `approval_refused` or `approval_expired`, when it was not granted.
     pub fn granted(self) -> Result<Vec<String>, JobError> {
         match self {
-            Self::Approved { by } => Ok(by),
-            Self::Refused { by, comment } => {
+            Self::Approved { by, .. } => Ok(by),
+            Self::Refused { by, comment, .. } => {
                 Err(JobError::permanent("approval_refused", format!("{by} refused: {comment}")))
             }
             Self::Expired { agreed } => Err(JobError::permanent(
@@ -191,7 +204,7 @@ impl Decision {
 /// `until` is its end in ms, 0 never; an answer that came later does not count.
 #[must_use]
 pub fn decide(spec: &ApprovalSpec, answers: &[(UnixMs, Answer)], until: UnixMs, now: UnixMs) -> Option<Decision> {
-    let mut agreed: Vec<String> = Vec::new();
+    let (mut agreed, mut payloads): (Vec<String>, BTreeMap<_, _>) = Default::default();
     for (at, answer) in answers {
         let in_time = until == 0 || *at < until;
         let counts =
@@ -199,13 +212,17 @@ pub fn decide(spec: &ApprovalSpec, answers: &[(UnixMs, Answer)], until: UnixMs, 
         match answer.decision {
             _ if !counts => {}
             Choice::Refuse => {
-                return Some(Decision::Refused { by: answer.by.clone(), comment: answer.comment.clone() });
+                let Answer { by, comment, payload, .. } = answer.clone();
+                return Some(Decision::Refused { by, comment, payload });
             }
             Choice::Approve if agreed.contains(&answer.by) => {}
-            Choice::Approve => agreed.push(answer.by.clone()),
+            Choice::Approve => {
+                agreed.push(answer.by.clone());
+                payloads.extend(answer.payload.clone().map(|payload| (answer.by.clone(), payload)));
+            }
         }
         if agreed.len() >= usize::from(spec.needed) {
-            return Some(Decision::Approved { by: agreed });
+            return Some(Decision::Approved { by: agreed, payloads });
         }
     }
     (until > 0 && until <= now).then_some(Decision::Expired { agreed })
@@ -223,11 +240,32 @@ mod tests {
     fn answer(decision: Choice, user: &str, roles: &[&str]) -> Answer {
         let by = format!("user:{user}");
         let grants = roles.iter().map(|role| format!("role:{role}")).chain([by.clone()]).collect();
-        Answer { decision, by, grants, args_sha256: "aa".to_owned(), comment: "why".to_owned() }
+        Answer { decision, by, grants, args_sha256: "aa".to_owned(), comment: "why".to_owned(), payload: None }
     }
 
     fn yes(user: &str, roles: &[&str]) -> (UnixMs, Answer) {
         (10, answer(Choice::Approve, user, roles))
+    }
+
+    fn agreed(by: Vec<String>) -> Decision {
+        Decision::Approved { by, payloads: BTreeMap::new() }
+    }
+
+    #[test]
+    fn what_people_send_with_their_answers_is_given_with_the_decision() {
+        let with =
+            |(at, answer): (UnixMs, Answer), payload: i32| (at, Answer { payload: Some(payload.into()), ..answer });
+        let yeses = [with(yes("u2", &["it_ops"]), 1), with(yes("u2", &["it_ops"]), 2), yes("u7", &[])];
+        let payloads = BTreeMap::from([("user:u2".to_owned(), 1.into())]);
+        let by = vec!["user:u2".to_owned(), "user:u7".to_owned()];
+        assert_eq!(
+            decide(&spec(2), &yeses, 0, 20),
+            Some(Decision::Approved { by, payloads }),
+            "the first answer counts"
+        );
+        let (at, no) = with((10, answer(Choice::Refuse, "u7", &[])), 3);
+        let refused = decide(&spec(2), &[(at, no)], 0, 20);
+        assert!(matches!(refused, Some(Decision::Refused { payload: Some(payload), .. }) if payload == 3));
     }
 
     #[test]
@@ -236,7 +274,7 @@ mod tests {
         assert_eq!(decide(&spec(2), &[yes("u2", &it_ops)], 0, 20), None);
         assert_eq!(decide(&spec(2), &[yes("u2", &it_ops), yes("u2", &it_ops)], 0, 20), None, "the same person");
         let by = vec!["user:u2".to_owned(), "user:u7".to_owned()];
-        assert_eq!(decide(&spec(2), &[yes("u2", &it_ops), yes("u7", &[])], 0, 20), Some(Decision::Approved { by }));
+        assert_eq!(decide(&spec(2), &[yes("u2", &it_ops), yes("u7", &[])], 0, 20), Some(agreed(by)));
     }
 
     #[test]
@@ -252,7 +290,7 @@ mod tests {
     #[test]
     fn a_refusal_counts_at_once_but_only_of_one_who_may_answer() {
         let no = |user, roles: &[&str]| (10, answer(Choice::Refuse, user, roles));
-        let refused = Decision::Refused { by: "user:u7".to_owned(), comment: "why".to_owned() };
+        let refused = Decision::Refused { by: "user:u7".to_owned(), comment: "why".to_owned(), payload: None };
         assert_eq!(decide(&spec(2), &[yes("u2", &["it_ops"]), no("u7", &[])], 0, 20), Some(refused.clone()));
         assert_eq!(decide(&spec(2), &[no("u9", &["clerk"]), no("u1", &["it_ops"])], 0, 20), None);
         assert_eq!(refused.granted().unwrap_err().code, "approval_refused");

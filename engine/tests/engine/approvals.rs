@@ -27,7 +27,8 @@ fn answer(decision: Choice, user: &str, role: &str, args: &str) -> Vec<u8> {
     let by = format!("user:{user}");
     let grants = vec![by.clone(), format!("role:{role}")];
     let args_sha256 = args_sha256(&args.as_bytes().to_vec().into());
-    serde_json::to_vec(&Answer { decision, by, grants, args_sha256, comment: "seen".to_owned() }).unwrap()
+    let payload = (user == "u7").then(|| json!({"window": "02:00"}));
+    serde_json::to_vec(&Answer { decision, by, grants, args_sha256, comment: "seen".to_owned(), payload }).unwrap()
 }
 
 async fn say(lab: &Lab, id: &JobId, payload: &[u8]) -> Signalled {
@@ -63,7 +64,9 @@ async fn two_of_those_who_may_must_agree_and_nobody_else_counts() {
     }
     let last = answer(Choice::Approve, "u7", "clerk", "user:u1");
     assert_eq!(lab.store.signal(&id, "drop", "", &last, "").await.unwrap(), Signalled::Woken);
-    assert_eq!(result_of(&lab, &id).await, json!({"outcome": "approved", "by": ["user:u2", "user:u7"]}));
+    let payloads = json!({"user:u7": {"window": "02:00"}});
+    let approved = json!({"outcome": "approved", "by": ["user:u2", "user:u7"], "payloads": payloads});
+    assert_eq!(result_of(&lab, &id).await, approved, "what was sent with an answer comes with the decision");
     worker.drain(Duration::from_secs(5)).await;
     lab.finish().await;
 }

@@ -75,7 +75,7 @@ async fn agree(lab: &Lab, id: &JobId, user: &str) {
     let by = format!("user:{user}");
     let grants = vec![by.clone(), "role:it_ops".to_owned()];
     let args_sha256 = args_sha256(&"user:u1".into());
-    let answer = Answer { decision: Choice::Approve, by, grants, args_sha256, comment: String::new() };
+    let answer = Answer { decision: Choice::Approve, by, grants, args_sha256, comment: String::new(), payload: None };
     let answer = serde_json::to_vec(&answer).unwrap();
     lab.store.signal(id, "destroy", "", &answer, "").await.unwrap();
 }
