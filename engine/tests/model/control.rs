@@ -7,8 +7,8 @@ use leasehold_engine::{
 };
 
 use crate::{
-    model::{Job, Model, Step},
-    verbs::J,
+    model::{Child, Job, Model, Step},
+    verbs::{J, STEPS},
 };
 
 impl Model {
@@ -108,6 +108,10 @@ impl Model {
             self.units += 1;
         }
         let now = self.now;
+        let parent = job.parent.and_then(|parent| self.jobs.get_mut(&parent)).filter(|parent| !parent.place.is_final());
+        if let Some(parent) = parent {
+            parent.children.insert(j, Child::Pending);
+        }
         let job = self.job(j);
         job.cancel &= job.undo;
         job.sealed = false;

@@ -1,5 +1,7 @@
 //! What the verbs of a running job do in the model: steps, waits, signals, children, undo.
 
+use std::collections::BTreeSet;
+
 use leasehold_engine::{
     Place,
     store::{Begun, Signalled},
@@ -131,6 +133,9 @@ impl Model {
             .collect();
         let pending: Vec<J> = ids.iter().filter(|id| !matches!(job.children[id], Child::Ended(_))).copied().collect();
         let spoiled = ended.iter().any(|(_, place)| *place != Place::Succeeded);
+        // One that is named twice ends once.
+        let mut asked = BTreeSet::new();
+        let ids: Vec<J> = ids.iter().copied().filter(|id| asked.insert(*id)).collect();
         if pending.is_empty() || (!all && !ended.is_empty()) || (all && fail && spoiled) {
             let one = |(id, place): &(J, Place)| format!("{{\"id\":\"{id:?}\",\"place\":\"{place}\"}}");
             return Ok(Some(format!("[{}]", ended.iter().map(one).collect::<Vec<_>>().join(","))));

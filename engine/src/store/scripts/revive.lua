@@ -1,5 +1,6 @@
 -- Sends a dead or cancelled job back to work with fresh attempts, not before its planned time; finished steps stay finished,
--- unless all were undone; an undo that failed goes on. A parked job (its code changed) goes to work as it is. KEYS prefix. ARGV time, id, note, request.
+-- unless all were undone; an undo that failed goes on. A parked job (its code changed) goes to work as it is. A parent that has
+-- not ended waits for it again. KEYS prefix. ARGV time, id, note, request.
 -- Reply {word, place}: revived | not_final | gone. Events: revived.
 local id, note, request = ARGV[2], ARGV[3], ARGV[4]
 local before = answered(request)
@@ -15,6 +16,10 @@ if r.place == BLOCKED and r.reason == CODE_CHANGED then
 end
 if r.place ~= DEAD and r.place ~= CANCELLED then return { 'not_final', WORDS[r.place] } end
 if r.place == DEAD then count_unit(r, 1) end
+local parent = r.who.parent ~= '' and load(r.who.parent)
+if parent and parent.place ~= SUCCEEDED and parent.place ~= CANCELLED and parent.place ~= DEAD then
+  redis.call('HSET', children_key(parent.id), id, 'pending')
+end
 leave(r)
 if r.reason == QUIET_END then
   write_down_start(r)

@@ -66,14 +66,17 @@ local function look_at_answers()
 end
 
 local function wait_for_children()
-  local family, pending, ended, spoiled = children_key(id), {}, {}, false
+  local family, pending, ended, spoiled, asked = children_key(id), {}, {}, false, {}
   for i = from, #ARGV do
     local child = ARGV[i]
     local word = redis.call('HGET', family, child)
     if not word then return { 'not_child', child } end
-    if word == 'pending' or word == 'waited' then
+    -- One that is named twice ends once.
+    local again = asked[child]
+    asked[child] = true
+    if not again and (word == 'pending' or word == 'waited') then
       pending[#pending + 1] = child
-    else
+    elseif not again then
       ended[#ended + 1] = '{"id":"' .. child .. '","place":"' .. word .. '"}'
       spoiled = spoiled or word ~= 'succeeded'
     end
