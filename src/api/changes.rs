@@ -10,7 +10,7 @@ use axum::{
 use chrono::{DateTime, FixedOffset};
 use leasehold_engine::{
     JobView, Place,
-    store::{Cancelled, Edited, Resolved, Revived},
+    store::{self, Cancelled, Edited, Resolved, Revived},
 };
 use leasehold_jobs::{
     Actor, Envelope, Submission, Verification,
@@ -71,10 +71,14 @@ pub(super) struct Reason {
     pub(super) actor: Option<Actor>,
 }
 
-/// What became of the open step of an unknown job.
+/// What became of an open step of an unknown job.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Resolution {
+    /// Which step; may be left out when only one is open.
+    #[serde(default)]
+    #[schema(max_length = 200)]
+    step: Option<String>,
     /// `true`: it was done, and is not done again. `false`: it was not, and will be.
     happened: bool,
     /// The step's result, when it happened.
@@ -225,7 +229,8 @@ pub(super) async fn revive(
     }
 }
 
-/// Says what became of the open step of an unknown job.
+/// Says what became of an open step of an unknown job. The job goes on when no other is open; one that was to be cancelled is
+/// undone and cancelled.
 #[utoipa::path(post, path = "/v1/jobs/{id}/resolve", tag = "jobs", request_body = Resolution, params(("id" = String, Path)),
     responses((status = 200, body = super::job_view::Job)))]
 pub(super) async fn resolve(
@@ -241,11 +246,22 @@ pub(super) async fn resolve(
     }
     let note = note(&caller, said.reason, said.actor.as_ref())?;
     let result = said.result.unwrap_or(Value::Null).to_string();
-    match state.store().resolve(&view.record.id, said.happened, result.as_bytes(), &note).await? {
+    let known = store::Resolution {
+        step: said.step.as_deref().filter(|step| !step.is_empty()),
+        happened: said.happened,
+        result: result.as_bytes(),
+    };
+    match state.store().resolve(&view.record.id, known, &note).await? {
         Resolved::Ok(_) => shown(&state, &caller, &id, StatusCode::OK).await,
+        Resolved::Several(open) => Err(which_step("several steps are open, and each is resolved by itself", &open)),
+        Resolved::NotOpen(open) => Err(which_step("this step is not open", &open)),
         Resolved::NotUnknown(place) => Err(wrong_place(place, "only an unknown job can be resolved")),
         Resolved::Gone => Err(Problem::not_found("job", &id)),
     }
+}
+
+fn which_step(why: &str, open: &[String]) -> Problem {
+    Problem::invalid("step", why).limit(format!("one of: {}", open.join(", "))).remedy("say which step it is about")
 }
 
 /// What the history keeps of who did it and why (ROLE-19).

@@ -27,13 +27,16 @@ pub(crate) enum Job {
     Edit(Edit),
     /// Send a dead or cancelled job back to work
     Revive(Id),
-    /// Say what became of the open step of an unknown job
+    /// Say what became of an open step of an unknown job
     Resolve {
         #[command(flatten)]
         id: Id,
         /// What happened to the step
         #[arg(value_enum)]
         outcome: Outcome,
+        /// Which step; may be left out when only one is open
+        #[arg(long, value_name = "NAME")]
+        step: Option<String>,
         /// The step's result, when it happened
         #[arg(long, value_name = "JSON")]
         result: Option<String>,
@@ -110,8 +113,8 @@ impl Job {
             Self::Revive(id) => {
                 out.show(&client.post(&format!("{}/revive", job_path(&id.id)), &json!({})).await?, one_line)
             }
-            Self::Resolve { id, outcome, result, reason } => {
-                let mut body = json!({ "happened": matches!(outcome, Outcome::Done), "reason": reason });
+            Self::Resolve { id, outcome, step, result, reason } => {
+                let mut body = json!({ "happened": matches!(outcome, Outcome::Done), "step": step, "reason": reason });
                 if let (Some(result), Some(body)) = (result, body.as_object_mut()) {
                     body.insert("result".to_owned(), read_json("--result", &result)?);
                 }

@@ -110,15 +110,40 @@ async fn an_unknown_job_is_explained_and_resolved_by_a_person() {
     }
 }
 
+#[tokio::test]
+async fn of_several_open_steps_one_is_named() {
+    let stand = Stand::new().await;
+    let id = stand.held(NewJob { retry: Retry::default().attempts(1), ..stand.plain("t-001") }).await;
+    let path = format!("/v1/jobs/{id}");
+    lose_inside(&stand, id.as_str(), &["drop a", "drop b"]).await;
+    let why = stand.get(&format!("{path}/explain")).await.expect(200);
+    assert_eq!(why.json["reasons"][0]["about"], "drop a, drop b");
+    let resolve = format!("{path}/resolve");
+    let unnamed = stand.post(&resolve, &json!({"happened": true})).await.refused(422, "invalid_argument");
+    assert_eq!((&unnamed.json["field"], &unnamed.json["limit"]), (&json!("step"), &json!("one of: drop a, drop b")));
+    stand.post(&resolve, &json!({"happened": true, "step": "drop c"})).await.refused(422, "invalid_argument");
+    let one = stand.post(&resolve, &json!({"happened": true, "step": "drop b"})).await.expect(200);
+    assert_eq!(one.json["place"], "unknown", "of the other nobody spoke");
+    let both = stand.post(&resolve, &json!({"happened": false})).await.expect(200);
+    assert_eq!(both.json["place"], "ready");
+    stand.post(&format!("{path}/cancel"), &json!({})).await.expect(200);
+}
+
 /// A worker takes the job, opens a step that may not be repeated, and is never heard of again.
 async fn lose_inside_a_once_step(stand: &Stand, id: &str) {
+    lose_inside(stand, id, &["drop"]).await;
+}
+
+async fn lose_inside(stand: &Stand, id: &str, steps: &[&str]) {
     let now = stand.store.now().await.unwrap();
     let queues = vec!["default".to_owned()];
     let claim = Claim { worker: format!("lost-{id}"), request: 1, want: 1, lease_ms: 1000, queues, kinds: Vec::new() };
     let taken = stand.store.claim(0, &claim).await.unwrap().jobs.remove(0);
     assert_eq!(taken.id.as_str(), id);
-    let opening = Opening::of(Effect::Once);
-    stand.store.step_begin(&taken.id, taken.fence, "drop", opening).await.unwrap();
+    for (ordinal, step) in (0..).zip(steps) {
+        let opening = Opening { ordinal, ..Opening::of(Effect::Once) };
+        stand.store.step_begin(&taken.id, taken.fence, step, opening).await.unwrap();
+    }
     stand.store.set_time(now + 2000);
     stand.store.rescue(0, 10).await.unwrap();
     assert_eq!(stand.job(id).await.record.place, Place::Unknown);

@@ -210,9 +210,10 @@ fn running(seen: &Seen) -> Reason {
 }
 
 fn unknown(seen: &Seen) -> Reason {
-    let open = seen.job.steps.iter().find(|step| !step.done && step.effect == super::Effect::Once);
+    let open = seen.job.steps.iter().filter(|step| !step.done && step.effect == super::Effect::Once);
+    let open: Vec<&str> = open.map(|step| step.name.as_str()).collect();
     let text = "its worker was lost inside a step that may not be repeated; say what happened: POST …/resolve";
-    Reason::new("outcome_unknown", text).about(open.map_or("?", |step| &step.name))
+    Reason::new("outcome_unknown", text).about(if open.is_empty() { "?".to_owned() } else { open.join(", ") })
 }
 
 fn ended(place: Place) -> Reason {

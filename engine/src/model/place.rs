@@ -50,6 +50,8 @@ pub enum Cause {
     Postpone,
     /// Settled: failed for good.
     Fail,
+    /// Settled: failed for good, but steps that have an undo are done: it runs once more, to undo them.
+    FailAndUndo,
     /// Settled: waits for a signal, an approval, child jobs.
     Suspend,
     /// What it waited for has come, or its deadline.
@@ -60,7 +62,8 @@ pub enum Cause {
     Release,
     /// Cancelled by a person, or settled as cancelled.
     Cancel,
-    /// Cancelled, but steps that have an undo are done: it runs once more, to undo them.
+    /// Cancelled, but steps that have an undo are done, or a `Once` step is open: it runs once more, to undo them, or to find
+    /// out whether that one happened.
     CancelAndUndo,
     /// Its lease ran out and it may try again.
     Rescue,
@@ -72,10 +75,12 @@ pub enum Cause {
     Revive,
     /// A person said what became of the open step.
     Resolve,
+    /// The same of a job that was to be cancelled.
+    ResolveAndCancel,
 }
 
 /// Every cause, in the order of a job's life.
-pub const CAUSES: [Cause; 20] = [
+pub const CAUSES: [Cause; 22] = [
     Cause::Due,
     Cause::DueButHeld,
     Cause::Freed,
@@ -89,6 +94,7 @@ pub const CAUSES: [Cause; 20] = [
     Cause::Park,
     Cause::Release,
     Cause::Fail,
+    Cause::FailAndUndo,
     Cause::Cancel,
     Cause::CancelAndUndo,
     Cause::Rescue,
@@ -96,6 +102,7 @@ pub const CAUSES: [Cause; 20] = [
     Cause::Doubt,
     Cause::Revive,
     Cause::Resolve,
+    Cause::ResolveAndCancel,
 ];
 
 /// What a job in `place` becomes by `cause`; `None` where that cannot happen.
@@ -110,11 +117,13 @@ pub const fn next(place: Place, cause: Cause) -> Option<Place> {
         (Running, Cause::Done) => Succeeded,
         (Running, Cause::Postpone) => Scheduled,
         (Running, Cause::Suspend) => Waiting,
-        (Running, Cause::Release | Cause::Rescue) => Ready,
+        (Running, Cause::Release | Cause::Rescue | Cause::FailAndUndo) => Ready,
         (Running, Cause::Fail | Cause::Exhaust) => Dead,
         (Running, Cause::Doubt) => Unknown,
-        (Scheduled | Blocked | Ready | Running | Waiting, Cause::Cancel) => Cancelled,
-        (Scheduled | Blocked | Waiting, Cause::CancelAndUndo) => Ready,
+        (Scheduled | Blocked | Ready | Running | Waiting, Cause::Cancel) | (Unknown, Cause::ResolveAndCancel) => {
+            Cancelled
+        }
+        (Scheduled | Blocked | Running | Waiting, Cause::CancelAndUndo) => Ready,
         (Dead | Cancelled, Cause::Revive) | (Unknown, Cause::Resolve) => Ready,
         _ => return None,
     })

@@ -84,11 +84,34 @@ pub enum Revived {
     Gone,
 }
 
+/// What a person, or proof, says of a step that nobody saw end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resolution<'a> {
+    /// Which step; `None` where only one is open.
+    pub step: Option<&'a str>,
+    /// Whether it happened.
+    pub happened: bool,
+    /// Its result, when it did.
+    pub result: &'a [u8],
+}
+
+impl<'a> Resolution<'a> {
+    /// The only open step happened, or it did not.
+    #[must_use]
+    pub const fn of_the_only(happened: bool, result: &'a [u8]) -> Self {
+        Self { step: None, happened, result }
+    }
+}
+
 /// What came of a resolve.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resolved {
-    /// Decided; the job goes on. The step's name.
+    /// Decided, of the step of this name; when no other is open the job goes on.
     Ok(String),
+    /// Several steps are open, and none was named: these.
+    Several(Vec<String>),
+    /// The named step is not open; these are.
+    NotOpen(Vec<String>),
     /// It is not unknown.
     NotUnknown(Place),
     /// No such job.
@@ -198,17 +221,21 @@ impl Store {
         })
     }
 
-    /// Says what became of the open `Once` step of an unknown job: it happened (with `result`), or it did not.
+    /// Says what became of an open `Once` step of an unknown job. The job goes on when no other is open; one that was to be
+    /// cancelled is.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be reached.
-    pub async fn resolve(&self, id: &JobId, happened: bool, result: &[u8], note: &str) -> Result<Resolved, StoreError> {
+    pub async fn resolve(&self, id: &JobId, said: Resolution<'_>, note: &str) -> Result<Resolved, StoreError> {
         let mut cmd = self.begin(&self.scripts.resolve, id.shard());
-        cmd.arg(id.as_str()).arg(u8::from(happened)).arg(result).arg(note).arg(request());
+        cmd.arg(id.as_str()).arg(said.step.unwrap_or_default()).arg(u8::from(said.happened)).arg(said.result);
+        cmd.arg(note).arg(request());
         let reply: Vec<Value> = self.query("resolve", cmd).await?;
         let (word, more) = words(&reply);
         Ok(match word.as_str() {
             "resolved" => Resolved::Ok(more),
+            "several" => Resolved::Several(more.lines().map(str::to_owned).collect()),
+            "not_open" => Resolved::NotOpen(more.lines().map(str::to_owned).collect()),
             "not_unknown" => Resolved::NotUnknown(place("resolve", &more)?),
             "gone" => Resolved::Gone,
             _ => return Err(StoreError::UnknownAnswer { verb: "resolve", answer: word }),

@@ -37,7 +37,7 @@ pub(crate) use claim::read_claim;
 pub use claim::{Claim, Claimed, Renewed};
 pub use clock::{ClockWatch, Glance};
 pub use connect::{Store, StoreOptions};
-pub use control::{Cancelled, Cutoff, Edit, Edited, Resolved, Revived};
+pub use control::{Cancelled, Cutoff, Edit, Edited, Resolution, Resolved, Revived};
 pub use deliveries::{DeliveryAttempt, DeliveryOutcome, DeliveryView, NewDelivery, OutboxEntry};
 pub use durability::{Complaint, Durability, Severity};
 pub use error::StoreError;

@@ -22,6 +22,7 @@ const GATES: &str = include_str!("scripts/gates.lua");
 const ADMIT: &str = include_str!("scripts/admit.lua");
 const REPEAT: &str = include_str!("scripts/repeat.lua");
 const CANCELLING: &str = include_str!("scripts/cancelling.lua");
+const DOUBT: &str = include_str!("scripts/doubt.lua");
 const LETTERS: &str = include_str!("scripts/letters.lua");
 const SLOT: &str = include_str!("scripts/schedule_slot.lua");
 const DELIVERY: &str = include_str!("scripts/delivery.lua");
@@ -54,8 +55,8 @@ verbs! {
     clock_jumped: ;
     edit: LEAD TICKET;
     revive: REPEAT;
-    resolve: REPEAT;
-    step_begin: ;
+    resolve: REPEAT DOUBT;
+    step_begin: DOUBT;
     step_end: ;
     suspend: LETTERS;
     signal: LETTERS;

@@ -26,12 +26,18 @@ pub(super) async fn conclude(ctx: &Ctx, end: End) -> Option<Settlement> {
     if why == Why::Lost {
         return None;
     }
-    if ctx.is_unwinding() && !matches!(&verdict, Err(e) if e.recovery == Recovery::Park) {
+    // A job that was to be cancelled is not parked: what cannot be taken back is told.
+    let parks = matches!(&verdict, Err(e) if e.recovery == Recovery::Park) && !ctx.record().cancel_requested;
+    if ctx.is_unwinding() && !parks {
         return unwind::resume(ctx, verdict).await;
     }
     let settlement = settlement(ctx, verdict, why)?;
     let is_over = matches!(settlement.outcome, Outcome::Dead | Outcome::Cancelled);
-    if is_over && ctx.has_undos() { unwind::begin(ctx, settlement).await } else { Some(settlement) }
+    // A run that did not come by all undos leaves them to the next: the store gives it to a worker once more.
+    if is_over && ctx.has_undos() && unwind::knows_all(ctx).await {
+        return unwind::begin(ctx, settlement).await;
+    }
+    Some(settlement)
 }
 
 fn stopped(recovery: Recovery) -> JobError {

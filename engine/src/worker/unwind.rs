@@ -41,12 +41,14 @@ pub(super) async fn resume(ctx: &Ctx, verdict: Result<Verdict, JobError>) -> Opt
         return interrupted(ctx, &cause, &error);
     }
     match verdict {
-        Ok(Verdict::Snooze { until, .. }) if !all_known(ctx).await => {
+        // What is to be undone must wait for who knows whether the step happened.
+        Err(error) if error.recovery == Recovery::Doubt => Some(failed(ctx, Outcome::Unknown, &error, 0)),
+        Ok(Verdict::Snooze { until, .. }) if !knows_all(ctx).await => {
             Some(Settlement { wait_ms: ms_until(ctx, until), error: cause.failure, ..blank(ctx, Outcome::Retry) })
         }
         Err(error) if matches!(error.recovery, Recovery::Lost) => interrupted(ctx, &cause, &error),
-        Err(error) if error.recovery != Recovery::Cancelled && !all_known(ctx).await => {
-            Some(not_undone(ctx, &cause, "the steps", &error))
+        Err(error) if error.recovery != Recovery::Cancelled && !knows_all(ctx).await => {
+            Some(not_undone(ctx, &cause, &left(ctx).await, &error))
         }
         _ => take_back(ctx, &cause).await,
     }
@@ -61,8 +63,18 @@ fn first_failure(kept: &[u8]) -> Vec<u8> {
     }
 }
 
-async fn all_known(ctx: &Ctx) -> bool {
+/// Whether this run came by the undos of all that was done.
+pub(super) async fn knows_all(ctx: &Ctx) -> bool {
     ctx.missing_undos(&ctx.known_undos()).await.is_ok_and(|missing| missing.is_empty())
+}
+
+/// The steps that stay as they are, for people.
+async fn left(ctx: &Ctx) -> String {
+    match ctx.missing_undos(&[]).await {
+        Ok(missing) if missing.len() == 1 => format!("step `{}`", missing[0]),
+        Ok(missing) if !missing.is_empty() => format!("steps `{}`", missing.join("`, `")),
+        _ => "the steps".to_owned(),
+    }
 }
 
 async fn take_back(ctx: &Ctx, cause: &Cause) -> Option<Settlement> {

@@ -2,7 +2,7 @@
 
 use leasehold_engine::{
     Effect, JobId, Place,
-    store::{Begun, Cancelled, Ended, Opening, Outcome},
+    store::{Begun, Cancelled, Ended, Opening, Outcome, Resolution},
     testing::{Lab, Puppet},
 };
 
@@ -50,7 +50,7 @@ async fn of_two_once_steps_side_by_side_the_one_that_is_open_makes_a_lost_job_un
     lab.at(15_000);
     lab.store.rescue(0, 10).await.unwrap();
     expect_place(&lab, &id, Place::Unknown).await;
-    lab.store.resolve(&id, true, b"1", "").await.unwrap();
+    lab.store.resolve(&id, Resolution::of_the_only(true, b"1"), "").await.unwrap();
     let (_, fence) = claim_one(&lab, "w2").await;
     settle(&lab, &id, fence, Outcome::Done).await;
     lab.finish().await;

@@ -2,7 +2,7 @@
 
 use leasehold_engine::{
     JobId, Place, Resource,
-    store::{Cancelled, Outcome},
+    store::{Cancelled, Outcome, Resolution},
     testing::{Lab, NOON, Puppet},
 };
 
@@ -77,7 +77,7 @@ async fn an_unknown_job_keeps_its_resource_until_it_is_resolved() {
     let (_, fence) = claim_one(&lab, "w").await;
     settle(&lab, &id, fence, Outcome::Unknown).await;
     expect_place(&lab, &follower, Place::Blocked).await;
-    lab.store.resolve(&id, true, b"1", "").await.unwrap();
+    lab.store.resolve(&id, Resolution::of_the_only(true, b"1"), "").await.unwrap();
     for expected in [id, follower] {
         let (got, fence) = claim_one(&lab, "w").await;
         assert_eq!(got, expected);

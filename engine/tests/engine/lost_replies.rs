@@ -11,7 +11,7 @@ use std::{
 
 use leasehold_engine::{
     ChildFailure, Ctx, Effect, JobError, NewJob, Place, Store, StoreOptions, Verdict, Worker, WorkerOptions,
-    store::{Outcome, Resolved, Revived},
+    store::{Outcome, Resolution, Resolved, Revived},
     testing::{Actor, Ledger, Puppet, RedisServer},
 };
 use tokio::{
@@ -175,7 +175,10 @@ async fn e10_what_a_person_says_is_answered_alike_when_it_is_sent_again() {
         let fence = crate::claim_in(&direct, "w", 1).await.jobs[0].fence;
         let doubt = crate::ending(&job.id, fence, Outcome::Unknown);
         direct.settle(0, &[doubt]).await.unwrap();
-        assert!(matches!(store.resolve(&job.id, true, b"1", "").await.unwrap(), Resolved::Ok(_)), "{n}");
+        assert!(
+            matches!(store.resolve(&job.id, Resolution::of_the_only(true, b"1"), "").await.unwrap(), Resolved::Ok(_)),
+            "{n}"
+        );
         direct.cancel(&job.id, "", None).await.unwrap();
     }
     assert!(lost.load(Ordering::SeqCst) > 5, "the proxy lost {}", lost.load(Ordering::SeqCst));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use leasehold_engine::{
     Ctx, Effect, JobId, NewJob, Place, Resource, Verdict,
     model::{CAUSES, Cause, next},
-    store::{Cancelled, Outcome, Settled, Settlement},
+    store::{Cancelled, Opening, Outcome, Resolution, Settled, Settlement},
     testing::{Actor, Lab, Puppet},
 };
 
@@ -77,6 +77,13 @@ async fn due_too_early(lab: &Lab, place: Place) -> JobId {
 /// Brings a job into `place`, from where `by` can move it.
 async fn bring(lab: &Lab, place: Place, by: Cause) -> JobId {
     let id = match place {
+        Place::Running if matches!(by, Cause::CancelAndUndo | Cause::FailAndUndo) => {
+            let id = lab.enqueue(Puppet::job(&lab.store, "done")).await;
+            let (_, fence) = claim_one(lab, "w").await;
+            let how = Opening { undo: true, ..Opening::of(Effect::Idempotent) };
+            lab.store.step_begin(&id, fence, "take out", how).await.unwrap();
+            return id;
+        }
         _ if by == Cause::CancelAndUndo => suspended(lab, place).await,
         Place::Blocked | Place::Ready if by == Cause::PutBack => due_too_early(lab, place).await,
         Place::Scheduled => planned(lab, false).await,
@@ -97,6 +104,9 @@ async fn bring(lab: &Lab, place: Place, by: Cause) -> JobId {
                 Place::Dead => Outcome::Dead,
                 _ => Outcome::Unknown,
             };
+            if by == Cause::ResolveAndCancel {
+                lab.store.cancel(&id, "", None).await.unwrap();
+            }
             settle(lab, &id, fence, outcome).await;
             id
         }
@@ -110,7 +120,7 @@ async fn cause(lab: &Lab, id: &JobId, cause: Cause) {
     let settled = match cause {
         Cause::Done => Outcome::Done,
         Cause::Postpone => Outcome::Retry,
-        Cause::Fail => Outcome::Dead,
+        Cause::Fail | Cause::FailAndUndo => Outcome::Dead,
         Cause::Release => Outcome::Release,
         Cause::Doubt => Outcome::Unknown,
         Cause::Park => {
@@ -148,6 +158,11 @@ async fn cause_otherwise(lab: &Lab, id: &JobId, cause: Cause) {
         Cause::Wake => {
             lab.store.signal(id, "go", "", b"1", "").await.unwrap();
         }
+        Cause::CancelAndUndo if lab.place(id).await == Place::Running => {
+            let fence = lab.job(id).await.record.fence;
+            lab.store.cancel(id, "", None).await.unwrap();
+            settle(lab, id, fence, Outcome::Cancelled).await;
+        }
         Cause::CancelAndUndo => assert_eq!(lab.store.cancel(id, "", None).await.unwrap(), Cancelled::Requested),
         Cause::Cancel if lab.place(id).await == Place::Waiting => {
             // Without an undo a waiting job would be cancelled at once; this one is, by the worker that undoes it.
@@ -178,7 +193,7 @@ async fn cause_otherwise(lab: &Lab, id: &JobId, cause: Cause) {
             lab.store.revive(id, "").await.unwrap();
         }
         _ => {
-            lab.store.resolve(id, true, b"1", "").await.unwrap();
+            lab.store.resolve(id, Resolution::of_the_only(true, b"1"), "").await.unwrap();
         }
     }
 }
@@ -204,6 +219,9 @@ async fn the_scripts_make_what_next_says() {
             if lab.job(&id).await.record.kind == "actor" && !lab.place(&id).await.is_final() {
                 lab.store.cancel(&id, "", None).await.unwrap();
                 run_until(&lab, &id, Place::Cancelled).await;
+            }
+            if matches!(by, Cause::CancelAndUndo | Cause::FailAndUndo) && lab.place(&id).await == Place::Ready {
+                claim_one(&lab, "w").await;
             }
             clean(lab).await;
         }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use leasehold_engine::{
     Place, Worker, WorkerOptions,
-    store::{Cancelled, Resolved},
+    store::{Cancelled, Resolution, Resolved},
     testing::{Lab, Puppet, unwatched_clock},
 };
 
@@ -55,7 +55,10 @@ async fn a_once_step_nobody_can_vouch_for_is_unknown_and_a_person_decides() {
         assert_eq!(puppet.times("effect"), 0, "not repeated");
         assert_eq!(lab.store.cancel(&id, "", None).await.unwrap(), Cancelled::Unknown);
         puppet.go_on.notify_one();
-        assert_eq!(lab.store.resolve(&id, happened, b"41", "").await.unwrap(), Resolved::Ok("effect".to_owned()));
+        assert_eq!(
+            lab.store.resolve(&id, Resolution::of_the_only(happened, b"41"), "").await.unwrap(),
+            Resolved::Ok("effect".to_owned())
+        );
         let job = lab.until(&id, Place::Succeeded).await;
         assert_eq!(&job.record.result[..], if happened { &b"41"[..] } else { &b"1"[..] });
         assert_eq!(puppet.times("effect"), if happened { 0 } else { 1 });

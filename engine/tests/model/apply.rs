@@ -60,7 +60,7 @@ impl Model {
                 format!("{:?}", self.edit(*job, *args, *run_in, *stale, *lead_ms))
             }
             Verb::Revive { job } => format!("{:?}", self.revive(*job)),
-            Verb::Resolve { job, happened } => format!("{:?}", self.resolve(*job, *happened)),
+            Verb::Resolve { job, step, happened } => format!("{:?}", self.resolve(*job, *step, *happened)),
             _ => String::new(),
         }
     }

@@ -36,14 +36,15 @@ impl Model {
             self.cascades.push_back(j);
         }
         let job = &self.jobs[&j];
-        if place != Place::Running && !job.undo {
+        let rests = !matches!(place, Place::Running | Place::Unknown);
+        if rests && !job.undo && !job.once_open {
             self.step_out(j);
             self.finish(j, Place::Cancelled);
             self.unlock(j);
             return Cancelled::Now;
         }
         self.job(j).cancel = true;
-        if !matches!(place, Place::Running | Place::Ready) {
+        if rests && place != Place::Ready {
             self.step_out(j);
             self.enter_due(j);
         }
@@ -55,7 +56,7 @@ impl Model {
         let Some(parent) = self.cascades.pop_front() else { return 0 };
         let children: Vec<J> = self.jobs.get(&parent).map_or(Vec::new(), |job| job.children.keys().copied().collect());
         for child in children {
-            let is_over = |job: &Job| job.cancel || job.sealed || job.place.is_final() || job.place == Place::Unknown;
+            let is_over = |job: &Job| job.cancel || job.sealed || job.place.is_final();
             if self.jobs.get(&child).is_some_and(|job| !is_over(job)) {
                 self.cancel_it(child);
             }
@@ -107,11 +108,11 @@ impl Model {
             // It was given back when the job died.
             self.units += 1;
         }
-        let now = self.now;
         let parent = job.parent.and_then(|parent| self.jobs.get_mut(&parent)).filter(|parent| !parent.place.is_final());
         if let Some(parent) = parent {
             parent.children.insert(j, Child::Pending);
         }
+        let now = self.now;
         let job = self.job(j);
         job.cancel &= job.undo;
         job.sealed = false;
@@ -128,22 +129,40 @@ impl Model {
         Revived::Ok(self.jobs[&j].place)
     }
 
-    pub(crate) fn resolve(&mut self, j: J, happened: bool) -> Resolved {
-        let now = self.now;
+    /// Once steps that were begun, and of which nobody said what became of them.
+    pub(crate) fn open_once_steps(&self, j: J) -> Vec<String> {
+        let is_open = |step: &Step| matches!(step, Step::Open { once: true, .. });
+        let steps = self.jobs.get(&j).into_iter().flat_map(|job| &job.steps);
+        steps.filter(|(_, step)| is_open(step)).map(|(name, _)| name.clone()).collect()
+    }
+
+    pub(crate) fn resolve(&mut self, j: J, step: Option<usize>, happened: bool) -> Resolved {
+        let (now, open) = (self.now, self.open_once_steps(j));
         let Some(job) = self.jobs.get_mut(&j) else { return Resolved::Gone };
         if job.place != Place::Unknown {
             return Resolved::NotUnknown(job.place);
         }
-        let is_open = |step: &Step| matches!(step, Step::Open { once: true, .. });
-        let named = job.steps.iter().find(|(_, step)| is_open(step)).map(|(name, _)| name.clone());
+        let named = match step.map(|n| STEPS[n].0) {
+            Some(name) if !open.iter().any(|other| other == name) => return Resolved::NotOpen(open),
+            None if open.len() > 1 => return Resolved::Several(open),
+            Some(name) => Some(name.to_owned()),
+            None => open.first().cloned(),
+        };
         match &named {
             Some(name) if happened => drop(job.steps.insert(name.clone(), Step::Done("said".to_owned()))),
             Some(name) => drop(job.steps.remove(name)),
             None => {}
         }
-        (job.once_open, job.cancel, job.run_at) = (false, false, now);
-        job.attempt = job.attempt.min(job.what.attempts - 1);
-        self.enter_due(j);
+        if open.len() <= 1 {
+            job.once_open = false;
+            if job.cancel && !job.undo {
+                self.finish(j, Place::Cancelled);
+                self.unlock(j);
+            } else {
+                (job.run_at, job.attempt) = (now, job.attempt.min(job.what.attempts - 1));
+                self.enter_due(j);
+            }
+        }
         Resolved::Ok(named.unwrap_or_default())
     }
 }

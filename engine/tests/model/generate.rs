@@ -173,7 +173,12 @@ impl Generator<'_> {
                 lead_ms: self.yes(30).then_some(1000),
             },
             4..=5 => Verb::Revive { job: self.job_in(&[Dead, Cancelled, Blocked]) },
-            6 => Verb::Resolve { job: self.job_in(&[Unknown]), happened: self.yes(50) },
+            6 => {
+                let job = self.job_in(&[Unknown]);
+                let open = self.open_step(job).filter(|_| self.yes(60));
+                let step = if self.yes(10) { Some(self.below(STEPS.len())) } else { open };
+                Verb::Resolve { job, step, happened: self.yes(50) }
+            }
             7 => Verb::Renew { job: self.job_in(&[Running]), fence: self.fence() },
             8 => Verb::Prune {
                 place: self.any(&[Succeeded, Cancelled, Dead]),

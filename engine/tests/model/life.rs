@@ -101,7 +101,7 @@ impl Model {
         }
         self.leave(j);
         let job = self.job(j);
-        let keeps = outcome == Outcome::Park || (outcome == Outcome::Retry && job.undoing);
+        let keeps = outcome == Outcome::Park || (job.undoing && matches!(outcome, Outcome::Retry | Outcome::Unknown));
         if !keeps {
             job.result = if outcome == Outcome::Done && !plain { "\"well\"" } else { "" };
             job.error = if matches!(outcome, Outcome::Dead | Outcome::Retry) { "failed" } else { "" };
@@ -116,21 +116,39 @@ impl Model {
             outcome,
             Outcome::Retry | Outcome::Snooze | Outcome::Sleep | Outcome::Wait | Outcome::Park | Outcome::Release
         );
-        if goes_on && job.cancel && !job.undo {
-            return self.close(j, Place::Cancelled);
+        // The next attempt may find out what became of an open step.
+        let is_looked_at = job.once_open && matches!(outcome, Outcome::Retry | Outcome::Release);
+        if goes_on && job.cancel && !job.undo && !is_looked_at {
+            return self.close_cancelled(j);
         }
+        let must_undo = job.undo && !job.undoing;
         match outcome {
             Outcome::Done => self.close(j, Place::Succeeded),
+            Outcome::Dead if must_undo => self.undo_first(j),
             Outcome::Dead => self.close(j, Place::Dead),
-            Outcome::Cancelled => self.close(j, Place::Cancelled),
+            Outcome::Cancelled => {
+                let once_open = job.once_open;
+                self.job(j).cancel |= must_undo || once_open;
+                if must_undo && !once_open { self.undo_first(j) } else { self.close_cancelled(j) }
+            }
             Outcome::Undone => {
                 self.job(j).undo = false;
-                let place = if self.jobs[&j].cancel { Place::Cancelled } else { Place::Dead };
-                self.close(j, place);
+                if self.jobs[&j].cancel { self.close_cancelled(j) } else { self.close(j, Place::Dead) }
             }
             Outcome::Unknown => self.finish(j, Place::Unknown),
             _ => self.go_on(j, outcome, at),
         }
+    }
+
+    /// Nobody says of a job that it was cancelled while a step is open that may have happened.
+    fn close_cancelled(&mut self, j: J) {
+        if self.jobs[&j].once_open { self.finish(j, Place::Unknown) } else { self.close(j, Place::Cancelled) }
+    }
+
+    fn undo_first(&mut self, j: J) {
+        let job = self.job(j);
+        (job.undoing, job.attempt) = (true, 0);
+        self.enter_in_front(j);
     }
 
     /// An ending that is none: the job runs again, sooner or later.
@@ -152,6 +170,9 @@ impl Model {
             }
             Outcome::Park => {
                 self.suspend_it(j);
+                if self.jobs[&j].cancel {
+                    return self.enter_due(j);
+                }
                 let hold = crate::send::park_hold(&self.jobs[&j].what);
                 self.block(j, BlockedBy::CodeChanged, hold, NEVER);
             }

@@ -12,7 +12,7 @@ use crate::{
     model::Model,
     seen::Seen,
     send::Far,
-    verbs::{FREEZES, Fence, J, JOBS, KINDS, Line, Part, QUEUES, SIGNALS, TENANTS, Verb},
+    verbs::{FREEZES, Fence, J, JOBS, KINDS, Line, Part, QUEUES, SIGNALS, STEPS, TENANTS, Verb},
 };
 
 /// The key of the last signals, which no sequence has.
@@ -221,7 +221,10 @@ impl Play<'_> {
         let ms = planned.min().map_or(2000, |at| (at - self.model.now).max(2000));
         let mut verbs: Vec<Verb> = jobs(Place::Running).collect::<Vec<J>>().into_iter().map(done).collect();
         verbs.extend([Verb::Advance { ms }, Verb::Promote]);
-        verbs.extend(jobs(Place::Unknown).map(|job| Verb::Resolve { job, happened: true }));
+        verbs.extend(jobs(Place::Unknown).map(|job| {
+            let step = self.model.open_once_steps(job).first().and_then(|name| STEPS.iter().position(|s| s.0 == *name));
+            Verb::Resolve { job, step, happened: true }
+        }));
         let answers = (0..SIGNALS.len())
             .flat_map(|name| jobs(Place::Waiting).map(move |job| Verb::Signal { job, name, key: LAST_KEY }));
         verbs.extend(answers);

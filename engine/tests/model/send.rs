@@ -9,7 +9,7 @@ use leasehold_engine::{
         Sort,
         gate::{Freeze, Gate, Limit, LimitScope, Note, Rate, Reach, Scope},
     },
-    store::{Claim, Cutoff, Edit, Edited, Opening, Outcome, Retention, Settlement},
+    store::{Claim, Cutoff, Edit, Edited, Opening, Outcome, Resolution, Retention, Settlement},
     testing::bare::{self, Awaiting},
 };
 
@@ -120,7 +120,10 @@ impl Far {
             })),
             Verb::Cancel { job, lead_ms } => text(store.cancel(model.id(*job), "", lead_ms.map(cutoff)).await),
             Verb::Revive { job } => text(store.revive(model.id(*job), "").await),
-            Verb::Resolve { job, happened } => text(store.resolve(model.id(*job), *happened, b"said", "").await),
+            Verb::Resolve { job, step, happened } => {
+                let said = Resolution { step: step.map(|n| STEPS[n].0), happened: *happened, result: b"said" };
+                text(store.resolve(model.id(*job), said, "").await)
+            }
             Verb::Cascade => text(store.cascade(0).await),
             Verb::Edit { .. } => self.edit(verb, model).await,
             Verb::Prune { .. } => self.prune(verb).await,

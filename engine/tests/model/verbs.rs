@@ -24,8 +24,12 @@ pub(crate) const WORKERS: [&str; 2] = ["w1", "w2"];
 pub(crate) const SIGNALS: [&str; 2] = ["go", "stop"];
 pub(crate) const FREEZES: [&str; 2] = ["f1", "f2"];
 /// Name, effect, whether it has an undo.
-pub(crate) const STEPS: [(&str, Effect, bool); 3] =
-    [("look", Effect::Idempotent, false), ("charge", Effect::Once, false), ("book", Effect::Idempotent, true)];
+pub(crate) const STEPS: [(&str, Effect, bool); 4] = [
+    ("look", Effect::Idempotent, false),
+    ("charge", Effect::Once, false),
+    ("book", Effect::Idempotent, true),
+    ("wipe", Effect::Once, false),
+];
 /// How long a lease lasts, ms.
 pub(crate) const LEASE_MS: i64 = 10_000;
 /// Units of the one allowance.
@@ -181,6 +185,7 @@ pub(crate) enum Verb {
     },
     Resolve {
         job: J,
+        step: Option<usize>,
         happened: bool,
     },
     StepBegin {

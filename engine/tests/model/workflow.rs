@@ -46,6 +46,10 @@ impl Model {
             _ => {}
         }
         if starts_nothing(job) && !inside {
+            if once && again && matches!(job.steps.get(name), Some(Step::Open { .. })) {
+                job.steps.remove(name);
+                self.job(j).once_open = !self.open_once_steps(j).is_empty();
+            }
             return Begun::Cancelled;
         }
         job.steps.insert(name.to_owned(), Step::Open { once, begun_by: fence });
@@ -65,7 +69,9 @@ impl Model {
             Some(Step::Done(_)) => "Already(b\"1\")",
             Some(_) => {
                 job.steps.insert(name.to_owned(), Step::Done("1".to_owned()));
-                job.once_open &= effect != leasehold_engine::Effect::Once;
+                if effect == leasehold_engine::Effect::Once {
+                    self.job(j).once_open = !self.open_once_steps(j).is_empty();
+                }
                 "Ok"
             }
         }
@@ -127,15 +133,15 @@ impl Model {
         if let Some(stranger) = ids.iter().find(|id| !job.children.contains_key(id)) {
             return Err(*stranger);
         }
+        // One that is named twice ends once.
+        let mut asked = BTreeSet::new();
+        let ids: Vec<J> = ids.iter().copied().filter(|id| asked.insert(*id)).collect();
         let ended: Vec<(J, Place)> = ids
             .iter()
             .filter_map(|id| if let Child::Ended(place) = job.children[id] { Some((*id, place)) } else { None })
             .collect();
         let pending: Vec<J> = ids.iter().filter(|id| !matches!(job.children[id], Child::Ended(_))).copied().collect();
         let spoiled = ended.iter().any(|(_, place)| *place != Place::Succeeded);
-        // One that is named twice ends once.
-        let mut asked = BTreeSet::new();
-        let ids: Vec<J> = ids.iter().copied().filter(|id| asked.insert(*id)).collect();
         if pending.is_empty() || (!all && !ended.is_empty()) || (all && fail && spoiled) {
             let one = |(id, place): &(J, Place)| format!("{{\"id\":\"{id:?}\",\"place\":\"{place}\"}}");
             return Ok(Some(format!("[{}]", ended.iter().map(one).collect::<Vec<_>>().join(","))));

@@ -1,9 +1,11 @@
 -- Part for scripts that cancel: one job, wherever it is. A running one is asked to stop; one with undos registered goes to a
--- worker once more, to undo; its children follow by cascade. Reply: cancelled | cancelling.
+-- worker once more, to undo, and one with an open Once step, to find out whether that happened. An unknown one stays so, and is
+-- cancelled by who resolves it. Its children follow by cascade. Reply: cancelled | cancelling.
 local asked = {}
 local function cancel_job(r, note)
   if has(r, FAMILY) then redis.call('RPUSH', prefix .. ':cascade', r.id) end
-  if r.place ~= RUNNING and not has(r, UNDO) then
+  local rests = r.place ~= RUNNING and r.place ~= UNKNOWN
+  if rests and not has(r, UNDO) and not has(r, ONCE_OPEN) then
     step_out(r)
     finish(r, CANCELLED, 'cancelled', note)
     unlock(r)
@@ -13,7 +15,7 @@ local function cancel_job(r, note)
   event(r, 'cancelling', note)
   if r.place == RUNNING then
     asked[#asked + 1] = r.id
-  elseif r.place ~= READY then
+  elseif rests and r.place ~= READY then
     step_out(r)
     enter_due(r)
   end

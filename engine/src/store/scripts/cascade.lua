@@ -6,7 +6,7 @@ local parent = redis.call('LINDEX', queue, 0)
 if not parent then return 0 end
 for _, id in ipairs(redis.call('HKEYS', children_key(parent))) do
   local r = load(id)
-  local over = not r or has(r, CANCEL) or has(r, SEALED) or r.place == SUCCEEDED or r.place == CANCELLED or r.place == DEAD or r.place == UNKNOWN
+  local over = not r or has(r, CANCEL) or has(r, SEALED) or r.place == SUCCEEDED or r.place == CANCELLED or r.place == DEAD
   if not over then cancel_job(r, note) end
 end
 redis.call('LPOP', queue)

@@ -1,9 +1,10 @@
 -- Ends attempts. Only the holder of the current fence is heard (E3), each job on its own (a stale one spoils no other).
 -- KEYS prefix. ARGV time, count, then per job: id, fence, ending ('' is a plain done; else packed verdict, wait_ms, result,
 --   error, note; verdicts: done retry snooze sleep wait park undone dead cancelled release unknown; wait_ms: delay of retry and snooze,
---   instant of sleep and wait (0 none); park: error is the hold). A job with undos registered is never simply cancelled.
+--   instant of sleep and wait (0 none); park: error is the hold). What has undos registered and is dead or cancelled before they
+--   began runs once more, to undo. A cancelled job with an open Once step is unknown, unless another attempt will look at it.
 -- Reply per job: 'ok' | 'stale' | 'gone'; nothing at all when all are ok. Sent again after a lost reply, the same fence gets 'ok' again (E10).
--- Events: succeeded retrying scheduled waiting blocked failed cancelled released unknown.
+-- Events: succeeded retrying scheduled waiting blocked failed cancelled released undoing unknown.
 local many = tonumber(ARGV[2])
 
 local function close(r, place, word, note)
@@ -25,6 +26,19 @@ local function shorten_journal(r)
 end
 
 local function is_cancelled(r) return has(r, CANCEL) and not has(r, UNDO) end
+-- Nobody may say of a job that it was cancelled while a Once step is open, which may have happened.
+local function close_cancelled(r, note)
+  if has(r, ONCE_OPEN) then return close(r, UNKNOWN, 'unknown', note) end
+  close(r, CANCELLED, 'cancelled', note)
+end
+-- This attempt did not come by all undos, or could not: the next one leads to them and goes no further.
+local function undo_first(r, note)
+  set(r, UNDOING)
+  r.attempt = 0
+  enter(r, READY, nil, true)
+  event(r, 'undoing', note)
+end
+local function must_begin_undo(r) return has(r, UNDO) and not has(r, UNDOING) end
 -- A cancel that must still undo what was done goes on at once.
 local function must_undo(r) return has(r, CANCEL) and has(r, UNDO) and not has(r, UNDOING) end
 
@@ -46,43 +60,52 @@ local apply = {
     shorten_journal(r)
     close(r, SUCCEEDED, 'succeeded', note)
   end,
-  dead = function(r, _, note) close(r, DEAD, 'failed', note) end,
-  cancelled = function(r, _, note) close(r, CANCELLED, 'cancelled', note) end,
+  dead = function(r, _, note)
+    if must_begin_undo(r) then return undo_first(r, note) end
+    close(r, DEAD, 'failed', note)
+  end,
+  cancelled = function(r, _, note)
+    if must_begin_undo(r) or has(r, ONCE_OPEN) then set(r, CANCEL) end
+    if must_begin_undo(r) and not has(r, ONCE_OPEN) then return undo_first(r, note) end
+    close_cancelled(r, note)
+  end,
   undone = function(r, _, note)
     clear(r, UNDO)
-    if has(r, CANCEL) then close(r, CANCELLED, 'cancelled', note) else close(r, DEAD, 'failed', note) end
+    if has(r, CANCEL) then close_cancelled(r, note) else close(r, DEAD, 'failed', note) end
   end,
   unknown = function(r, _, note) close(r, UNKNOWN, 'unknown', note) end,
   retry = function(r, wait_ms, note)
-    if is_cancelled(r) then return close(r, CANCELLED, 'cancelled', note) end
+    if is_cancelled(r) and not has(r, ONCE_OPEN) then return close_cancelled(r, note) end
     if not has(r, JOURNAL) then unlock(r) end
     postpone(r, NOW + wait_ms, 'retrying', note)
   end,
   snooze = function(r, wait_ms, note)
-    if is_cancelled(r) then return close(r, CANCELLED, 'cancelled', note) end
+    if is_cancelled(r) then return close_cancelled(r, note) end
     r.attempt = r.attempt - 1
     if not has(r, JOURNAL) then unlock(r) end
     postpone(r, NOW + wait_ms, 'scheduled', note)
   end,
   sleep = function(r, at, note)
-    if is_cancelled(r) then return close(r, CANCELLED, 'cancelled', note) end
+    if is_cancelled(r) then return close_cancelled(r, note) end
     suspend(r)
     postpone(r, math.max(at, NOW), 'scheduled', note)
   end,
   wait = function(r, at, note)
-    if is_cancelled(r) then return close(r, CANCELLED, 'cancelled', note) end
+    if is_cancelled(r) then return close_cancelled(r, note) end
     suspend(r)
     if must_undo(r) or not hold_of(r.id) then return enter_due(r) end
     enter(r, WAITING, at > 0 and at or NEVER)
     event(r, 'waiting', note)
   end,
   park = function(r, _, note, hold)
-    if is_cancelled(r) then return close(r, CANCELLED, 'cancelled', note) end
+    if is_cancelled(r) then return close_cancelled(r, note) end
     suspend(r)
+    -- Cancelled while it ran: the next attempt is told so, and says what it cannot undo.
+    if has(r, CANCEL) then return enter_due(r) end
     block(r, CODE_CHANGED, hold, nil, note)
   end,
   release = function(r, _, note)
-    if is_cancelled(r) then return close(r, CANCELLED, 'cancelled', note) end
+    if is_cancelled(r) and not has(r, ONCE_OPEN) then return close_cancelled(r, note) end
     r.attempt = r.attempt - 1
     enter(r, READY, nil, true)
     event(r, 'released', note)
@@ -125,7 +148,7 @@ local function settle(id, fence, ending)
   leave(r)
   free_place(r.who)
   -- A job that undoes its steps keeps the error that it undoes them for.
-  local keeps = verdict == 'park' or (verdict == 'retry' and has(r, UNDOING))
+  local keeps = verdict == 'park' or (has(r, UNDOING) and (verdict == 'retry' or verdict == 'unknown'))
   if not keeps then put_outcome(r, result, failure) end
   apply[verdict](r, wait_ms, note, failure)
   return 'ok'

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{Ctx, Shield, lock, unreachable_store};
 use crate::{
-    model::{CodeChanged, JobError, Journal, Recovery, Sort, Verdict},
+    model::{CodeChanged, Effect, JobError, Journal, Recovery, Sort, Verdict},
     worker::leases::Why,
 };
 
@@ -33,6 +33,8 @@ pub(super) struct Call<'a> {
     pub(super) done: Option<Bytes>,
     /// It was begun before.
     pub(super) begun: bool,
+    /// It was begun before, may not be repeated, and nobody knows whether it happened.
+    pub(super) in_doubt: bool,
 }
 
 /// How the code left the journal.
@@ -54,7 +56,8 @@ impl Ctx {
         match journal.meet(name, ordinal, sort) {
             Ok(held) => {
                 let done = held.filter(|held| held.done).map(|held| Bytes::copy_from_slice(&held.result));
-                let call = Call { name, sort, ordinal, done, begun: held.is_some() };
+                let in_doubt = held.is_some_and(|held| !held.done && held.effect == Effect::Once);
+                let call = Call { name, sort, ordinal, done, begun: held.is_some(), in_doubt };
                 self.may_go_on(&call)?;
                 Ok(call)
             }
@@ -99,13 +102,14 @@ impl Ctx {
         Ok(visited.next - 1)
     }
 
-    /// What was begun before is answered or gone on with; nothing new begins in a run that only leads to the undos.
+    /// What was begun before is answered or gone on with; nothing new begins in a run that only leads to the undos. There, too,
+    /// it is asked whether a step happened that may not be repeated: that begins nothing.
     fn may_go_on(&self, call: &Call<'_>) -> Result<(), JobError> {
         if call.done.is_some() {
             return Ok(());
         }
         let section = call.sort == Sort::Critical && call.begun;
-        if self.is_unwinding() && !section {
+        if self.is_unwinding() && !section && !call.in_doubt {
             return Err(super::cancelled(call.name));
         }
         let lease = &self.inner.lease;

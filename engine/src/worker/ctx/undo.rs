@@ -126,7 +126,8 @@ impl Ctx {
             return Ok(());
         }
         let name = undo_name(&undo.step);
-        let call = Call { name: &name, sort: Sort::Undo, ordinal: NO_ORDINAL, done: None, begun: false };
+        let call =
+            Call { name: &name, sort: Sort::Undo, ordinal: NO_ORDINAL, done: None, begun: false, in_doubt: false };
         let opening = Opening { inside: true, ..Opening::of(Effect::Fenced) };
         if matches!(self.open(&call, opening).await?, Opened::Done(_)) {
             return Ok(());
