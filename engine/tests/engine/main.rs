@@ -3,6 +3,7 @@
 
 mod approvals;
 mod audit;
+mod bounded;
 mod changed_code;
 mod children;
 mod clock;

@@ -46,7 +46,20 @@ impl Store {
                 say(id, format!("it has the hold `{hold}`, but neither is blocked nor waits"));
             }
         }
+        self.audit_openings(shard, say).await?;
         self.audit_waiters(shard, &holds, say).await
+    }
+
+    /// An opening that does not come by itself stands for those who wait.
+    async fn audit_openings(&self, shard: u16, say: &mut impl FnMut(&str, String)) -> Result<(), StoreError> {
+        let never: Vec<String> = self.read(shard, "ZRANGEBYSCORE", "openings", &["9e15", "inf"]).await?;
+        for hold in never {
+            let is_waited_for: bool = self.read(shard, "EXISTS", &format!("waiters:{hold}"), &[]).await?;
+            if !is_waited_for {
+                say(&hold, "it is among the openings for good, and nobody waits for it".to_owned());
+            }
+        }
+        Ok(())
     }
 
     async fn audit_waiters(

@@ -73,7 +73,7 @@ local function start_plainly(id, key, bytes, fence)
   return part
 end
 
-local aside = 0
+local aside, stale = 0, 0
 local function set_aside(r, reason, hold, again_at)
   aside = aside + 1
   count_place(r, -1)
@@ -111,8 +111,11 @@ local function take(key, many, limit)
   local found = redis.call('MGET', unpack(keys))
   for i = 1, #ids do
     local id, bytes, nth = ids[i], found[i], #ids_taken + 1
-    if bytes and not seen[id] then
+    if not bytes or seen[id] then
+      stale = stale + 1
+    else
       local hot = start_plainly(id, keys[i], bytes, base + nth)
+      if hot == nil then stale = stale + 1 end
       if hot == false then hot = start_told(id, bytes, base + nth) end
       if hot then
         seen[id], ids_taken[nth] = true, id
@@ -148,8 +151,8 @@ local function turn(queue, priority, room, limit)
       served[#served + 1] = tenant
     end
   end
-  if #served > 0 then redis.call('ZADD', ring, unpack(served)) end
-  if #drained > 0 then redis.call('ZREM', ring, unpack(drained)) end
+  write('ZADD', ring, served)
+  write('ZREM', ring, drained)
   return #tenants > 0
 end
 
@@ -157,10 +160,12 @@ local function is_open(queue) return not (read_gates() and (gates['*'] or gates[
 for _, queue in ipairs(queues) do
   local limit = is_open(queue) and queue_limit(queue)
   for priority = 0, is_open(queue) and 3 or -1 do
-    -- Entries left behind by a cancel and jobs set aside make a turn short; a few turns are enough, the next claim goes on.
-    for _ = 1, 3 do
-      local room = math.min(want - #ids_taken, limit and room_under(limit) or want)
+    -- Jobs set aside make a turn short: a few are enough, the next claim goes on. Entries left behind by cancels make more of it.
+    local turns = 0
+    while turns < 3 do
+      local before, room = stale, math.min(want - #ids_taken, limit and room_under(limit) or want)
       if room <= 0 or not turn(queue, priority, room, limit) then break end
+      if stale == before or stale >= 500 then turns = turns + 1 end
     end
   end
   if limit and room_under(limit) <= 0 and limit.rate > 0 then open_hold('l q ' .. queue, math.max(rate_opens(limit), NOW + 1)) end
@@ -170,6 +175,6 @@ if #ids_taken > 0 then
   redis.call('SET', last_key, request .. ' ' .. string.format('%.0f', base) .. ' ' .. table.concat(ids_taken, ' '), 'PX', lease_ms)
 end
 flush()
--- Behind what was set aside there may be others: the worker should look again at once.
-reply[2] = aside > 0 and #ids_taken < want and reply[1] or next_due()
+-- Behind what was set aside or left behind there may be others: the worker should look again at once.
+reply[2] = aside + stale > 0 and #ids_taken < want and reply[1] or next_due()
 return reply

@@ -8,6 +8,7 @@ if not held then return 'absent' end
 if expected ~= '*' and held ~= expected then return 'changed' end
 redis.call('HDEL', key, field)
 open_hold(string.find(field, '^l x ') and field .. ' *' or field, NOW)
+redis.call('DEL', prefix .. ':opened:' .. field)
 -- A claim that met a paused tenant took it out of the ring and noted which ring it was.
 local tenant = string.match(field, '^t (.*)$')
 if tenant then

@@ -10,5 +10,6 @@ if expected ~= '*' and (held or '') ~= expected then return 'changed' end
 if not held and redis.call('HLEN', key) >= most then return 'full' end
 redis.call('HSET', key, field, value)
 if held then open_hold(string.find(field, '^l x ') and field .. ' *' or field, NOW) end
+redis.call('DEL', prefix .. ':opened:' .. field)
 flush()
 return 'set'

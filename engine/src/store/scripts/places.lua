@@ -75,7 +75,11 @@ local function leave(r)
   count_place(r, -1)
   if r.place == BLOCKED then
     local hold = hold_of(r.id)
-    if hold then redis.call('ZREM', waiters_key(hold), r.id) end
+    if hold then
+      redis.call('ZREM', waiters_key(hold), r.id)
+      -- An opening that is left for nobody would lie there for ever.
+      if redis.call('EXISTS', waiters_key(hold)) == 0 then redis.call('ZREM', OPENINGS, hold) end
+    end
     drop_hold(r.id)
   elseif r.place == WAITING then
     drop_hold(r.id)
@@ -150,6 +154,16 @@ local function flush_lines()
   lines = {}
 end
 
+-- Writes entries (in pairs or one by one) to a key. unpack() takes less than 8,000 at a time, and a flush that fails halfway
+-- would leave jobs in no list at all.
+local function write(verb, key, entries, how)
+  local PART = 4000
+  for from = 1, #entries, PART do
+    local till = math.min(from + PART - 1, #entries)
+    if how then redis.call(verb, key, how, unpack(entries, from, till)) else redis.call(verb, key, unpack(entries, from, till)) end
+  end
+end
+
 local function flush_rings()
   for key, tenants in pairs(rings) do
     local entries = {}
@@ -157,7 +171,7 @@ local function flush_rings()
       entries[#entries + 1] = NOW
       entries[#entries + 1] = tenant
     end
-    redis.call('ZADD', key, 'NX', unpack(entries))
+    write('ZADD', key, entries, 'NX')
   end
 end
 
@@ -182,10 +196,10 @@ local function flush()
       r.dirty = false
     end
   end
-  for key, ids in pairs(drops) do if ids[1] then redis.call('ZREM', key, unpack(ids)) end end
-  for key, pairs_ in pairs(scores) do if pairs_[1] then redis.call('ZADD', key, unpack(pairs_)) end end
-  for key, ids in pairs(tails) do if ids[1] then redis.call('RPUSH', key, unpack(ids)) end end
-  for key, ids in pairs(fronts) do redis.call('LPUSH', key, unpack(ids)) end
+  for key, ids in pairs(drops) do write('ZREM', key, ids) end
+  for key, pairs_ in pairs(scores) do write('ZADD', key, pairs_) end
+  for key, ids in pairs(tails) do write('RPUSH', key, ids) end
+  for key, ids in pairs(fronts) do write('LPUSH', key, ids) end
   flush_lines()
   flush_rings()
   flush_counts()

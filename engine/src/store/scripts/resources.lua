@@ -59,26 +59,27 @@ local function put_back(r)
   event(r, 'scheduled', '{"reason":"not_due"}')
 end
 
--- Lets go on those who wait for a resource, in their order, as far as they fit beside those who hold it.
+-- Lets go on those who wait for a resource, in their order, as far as they fit beside those who hold it; how many.
 local function serve(name)
   local waiters = waiters_key('r ' .. name)
-  for _ = 1, 50 do
+  for served = 0, 49 do
     local id = redis.call('ZRANGE', waiters, 0, 0)[1]
     local heir = id and load(id)
-    if not heir then return end
+    if not heir then return served end
     if is_early(heir) then
       leave(heir)
       put_back(heir)
     else
       local shared = resources_of(heir.who) and heir.who.shares[name]
-      if not take_lock(name, shared, id) then return end
+      if not take_lock(name, shared, id) then return served end
       set(heir, LOCKED)
       leave(heir)
       enter_due(heir)
-      if not shared then return end
+      if not shared then return served + 1 end
     end
   end
   open_hold('r ' .. name, NOW)
+  return 50
 end
 
 -- Lets go of all that the job holds.
