@@ -31,6 +31,8 @@ pub(crate) struct Cycle {
     stop_claiming: CancellationToken,
     endings: VecDeque<Settlement>,
     request: u64,
+    /// How many claims each shard got: each begins with the next queue.
+    turns: Vec<usize>,
     /// Look for work now.
     look: bool,
     look_at: Instant,
@@ -44,6 +46,7 @@ impl Cycle {
         settle: mpsc::UnboundedReceiver<Settlement>,
         stop_claiming: CancellationToken,
     ) -> Self {
+        let turns = vec![0; usize::from(store.shards())];
         Self {
             store,
             shared,
@@ -52,6 +55,7 @@ impl Cycle {
             stop_claiming,
             endings: VecDeque::new(),
             request: 0,
+            turns,
             look: true,
             look_at: Instant::now(),
         }
@@ -160,9 +164,10 @@ impl Cycle {
             request: self.request,
             want,
             lease_ms: options.lease_ms,
-            queues: options.queues.clone(),
+            queues: in_turn(&options.queues, self.turns[usize::from(shard)]),
             kinds: self.shared.runner.kinds(),
         };
+        self.turns[usize::from(shard)] += usize::from(want > 0);
         let mut pipe = redis::pipe();
         if !mine.is_empty() {
             pipe.add_command(self.store.settle_cmd(shard, &mine));
@@ -227,4 +232,12 @@ impl Cycle {
         }
         many
     }
+}
+
+/// The queues from the `nth` on, round and round: one that is never empty does not starve the others.
+fn in_turn(queues: &[String], nth: usize) -> Vec<String> {
+    let mut queues = queues.to_vec();
+    let first = nth % queues.len().max(1);
+    queues.rotate_left(first);
+    queues
 }

@@ -15,7 +15,7 @@ pub trait Observer: Send + Sync + 'static {
 pub struct WorkerOptions {
     /// Its name, unlike any other's; by default made of chance.
     pub name: String,
-    /// Queues in the order of preference.
+    /// Its queues; each claim begins with the next of them, so that none keeps back the others.
     pub queues: Vec<String>,
     /// Jobs at a time.
     pub slots: usize,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use leasehold_engine::{
-    Place, Worker, WorkerOptions,
+    NewJob, Place, Worker, WorkerOptions,
     testing::{Lab, Puppet},
 };
 
@@ -206,6 +206,28 @@ async fn a_panicking_kind_harms_no_other_attempt() {
     assert_eq!(lab.place(&long).await, Place::Running);
     puppet.go_on.notify_one();
     lab.until(&long, Place::Succeeded).await;
+    worker.drain(Duration::from_secs(5)).await;
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_queue_that_is_never_empty_does_not_keep_back_the_others() {
+    let lab = Lab::with_running_clock().await;
+    let of = |queue: &str| NewJob { queue: queue.to_owned(), ..Puppet::job(&lab.store, "done") };
+    let mut copies = Vec::new();
+    for _ in 0..6 {
+        copies.push(lab.enqueue(of("copies")).await);
+    }
+    let sql = lab.enqueue(of("sql")).await;
+    let queues = vec!["copies".to_owned(), "sql".to_owned()];
+    let options = WorkerOptions { slots: 1, queues, ..WorkerOptions::default() };
+    let mut worker = Worker::start(&lab.store, Puppet::new(), options).await.unwrap();
+    let mut before = 0;
+    let started = lab.until(&sql, Place::Succeeded).await.record.fence;
+    for id in &copies {
+        before += usize::from(lab.until(id, Place::Succeeded).await.record.fence < started);
+    }
+    assert!(before <= 2, "{before} of the first queue went before the only one of the second");
     worker.drain(Duration::from_secs(5)).await;
     lab.finish().await;
 }
