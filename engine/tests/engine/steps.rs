@@ -72,7 +72,7 @@ async fn e8_a_cancel_that_was_confirmed_lets_no_step_begin() {
     let lab = Lab::with_running_clock().await;
     let puppet = Puppet::new();
     let id = lab.enqueue(Puppet::job(&lab.store, "hang")).await;
-    // By pub/sub, since no renewal comes within the test's patience.
+    // By a hint, or by the look when hints begin: no timed renewal comes within the test's patience.
     let options = WorkerOptions { lease_ms: 1_200_000, renew_ms: 600_000, ..WorkerOptions::default() };
     let mut worker = Worker::start(&lab.store, puppet.clone(), options).await.unwrap();
     puppet.began.notified().await;
