@@ -102,24 +102,44 @@ impl Store {
         pipe.cmd("LLEN").arg(&list).cmd("LRANGE").arg(&list).arg(0).arg(limit.max(1) - 1);
         let (length, ids): (u64, Vec<String>) = self.pipe("expired", &pipe).await?;
         let (heads, now) = (self.heads(shard, &ids).await?, self.now().await?);
+        let mut void = self.void_entries(shard, place, kind, &ids).await?;
+        let length = length.saturating_sub_signed(void.get("").copied().unwrap_or(0));
         let mut expired = Expired { over_count: length.saturating_sub(keep.max_count), ..Expired::default() };
-        let (mut bytes, mut aged) = (0, None);
-        for (n, (id, (hot, size))) in ids.iter().zip(heads).enumerate() {
+        let (mut bytes, mut aged, mut n) = (0, None, 0);
+        for (id, (hot, size)) in ids.iter().zip(heads) {
             let Ok(id) = id.parse::<JobId>() else { break };
-            let hot = hot.filter(|hot| hot.place == place);
+            let is_void = void.get_mut(id.as_str()).is_some_and(|left| std::mem::replace(left, *left - 1) > 0);
+            let hot = hot.filter(|hot| hot.place == place && !is_void);
             if let Some(hot) = hot {
                 let over = (now - hot.finished_at).saturating_sub_unsigned(keep.max_age_ms);
                 aged.get_or_insert(over);
                 bytes += size;
                 let full = bytes > LOOK_BYTES && !expired.entries.is_empty();
-                if full || (over < 0 && n as u64 >= expired.over_count) {
+                if full || (over < 0 && n >= expired.over_count) {
                     break;
                 }
             }
             expired.entries.push(Entry { id, seq: hot.map(|hot| hot.seq) });
+            n += u64::from(!is_void);
         }
         expired.over_age_ms = aged.unwrap_or(-1);
         Ok(expired)
+    }
+
+    /// How many entries of these jobs, from the head of the list on, are of an ending that a revival took back; by the
+    /// empty name, of all jobs.
+    async fn void_entries(
+        &self,
+        shard: u16,
+        place: Place,
+        kind: &str,
+        ids: &[String],
+    ) -> Result<BTreeMap<String, i64>, StoreError> {
+        let names: Vec<&str> = ids.iter().map(String::as_str).chain([""]).collect();
+        let mut cmd = redis::cmd("HMGET");
+        cmd.arg(self.key(shard, &format!("void:{place}:{kind}"))).arg(&names);
+        let counts: Vec<Option<i64>> = self.query("expired", cmd).await?;
+        Ok(names.into_iter().zip(counts).filter_map(|(id, many)| Some((id.to_owned(), many?))).collect())
     }
 
     /// The hot fields of jobs, and the sizes of their records.

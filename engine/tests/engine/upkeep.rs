@@ -9,6 +9,8 @@ use leasehold_engine::{
 
 use crate::{claim, settle};
 
+const DAY: i64 = 86_400_000;
+
 #[tokio::test]
 async fn e7_finished_jobs_are_forgotten_by_age_and_by_count() {
     let lab = Lab::new().await;
@@ -54,6 +56,42 @@ async fn a_revived_job_is_not_pruned_by_its_first_ending() {
     assert_eq!(got, id);
     settle(&lab, &id, fence, Outcome::Done).await;
     lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_job_that_died_again_after_it_was_revived_keeps_no_older_one_from_being_forgotten() {
+    for (keep, left) in [((90, 100), 1), ((1000, 2), 2)] {
+        let lab = Lab::new().await;
+        let mut ids = Vec::new();
+        for day in 0..3 {
+            lab.at(day * DAY);
+            ids.push(lab.enqueue(Puppet::job(&lab.store, "done")).await);
+            let (id, fence) = crate::claim_one(&lab, "w").await;
+            settle(&lab, &id, fence, Outcome::Dead).await;
+        }
+        for day in [88, 89] {
+            lab.at(day * DAY);
+            lab.store.revive(&ids[0], "").await.unwrap();
+            let (id, fence) = crate::claim_one(&lab, "w").await;
+            settle(&lab, &id, fence, Outcome::Dead).await;
+        }
+        lab.at(93 * DAY);
+        let dead = Retention { max_age_ms: keep.0 * DAY as u64, max_count: keep.1 };
+        let options = UpkeepOptions { dead, ..UpkeepOptions::default() };
+        for _ in 0..3 {
+            upkeep::prune(&lab.store, &options).await.unwrap();
+        }
+        let places = lab.store.counts().await.unwrap();
+        let dead = places.iter().find(|c| c.place == Place::Dead).map(|c| c.jobs);
+        assert_eq!(dead, Some(left), "the oldest are forgotten");
+        assert_eq!(lab.place(&ids[0]).await, Place::Dead, "and the one that ended last is kept");
+        let all = UpkeepOptions { dead: Retention { max_age_ms: 0, max_count: 0 }, ..UpkeepOptions::default() };
+        upkeep::prune(&lab.store, &all).await.unwrap();
+        let mut connection = redis::Client::open(lab.redis.url()).unwrap().get_connection().unwrap();
+        let keys: Vec<String> = redis::cmd("KEYS").arg("*:void:*").query(&mut connection).unwrap();
+        assert!(keys.is_empty(), "nothing is remembered of entries that are gone: {keys:?}");
+        lab.finish().await;
+    }
 }
 
 #[tokio::test]

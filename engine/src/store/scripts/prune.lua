@@ -1,20 +1,30 @@
 -- Forgets finished jobs from the head of their list: those that are named, as far as they are still as they were read.
 -- KEYS prefix. ARGV time, place word, kind, then per entry at the head: id, seq (of a job that is elsewhere by now: -1).
--- An entry whose job is gone, or is in another place, is dropped alone; at the first other difference it stops.
+-- An entry whose job is gone, is in another place, or was revived since is dropped alone; at the first other difference it stops.
 -- Reply: how many entries were dropped, how many jobs were forgotten.
 local word, kind = ARGV[2], ARGV[3]
 local line = prefix .. ':finished:' .. word .. ':' .. kind
 local meant, named = {}, (#ARGV - 3) / 2
 for n = 1, named do
   local id, seq = ARGV[n * 2 + 2], tonumber(ARGV[n * 2 + 3])
-  meant[id] = seq
+  meant[id] = math.max(seq, meant[id] or -1)
 end
 local heads = named > 0 and redis.call('LRANGE', line, 0, named - 1) or {}
 load_all(heads)
 local dropped, forgotten, gone, touched = 0, 0, {}, {}
+-- A job that was revived and ended again has several entries; the last is its own.
+local void = prefix .. ':void:' .. word .. ':' .. kind
+local voids = redis.call('EXISTS', void) == 1
+local function is_void(id)
+  if not voids or redis.call('HEXISTS', void, id) == 0 then return false end
+  for _, name in ipairs({ id, '' }) do
+    if redis.call('HINCRBY', void, name, -1) <= 0 then redis.call('HDEL', void, name) end
+  end
+  return true
+end
 for n, id in ipairs(heads) do
   local r = records[id]
-  local ended = r and WORDS[r.place] == word
+  local ended = not is_void(id) and r and WORDS[r.place] == word
   if ended and meant[id] ~= r.seq then break end
   dropped = n
   if ended then

@@ -20,6 +20,9 @@ local parent = r.who.parent ~= '' and load(r.who.parent)
 if parent and parent.place ~= SUCCEEDED and parent.place ~= CANCELLED and parent.place ~= DEAD then
   redis.call('HSET', children_key(parent.id), id, 'pending')
 end
+-- Its entry among the ended stays where it is, and another may come behind it: prune is told that this one is void.
+-- How many there are of all jobs stands beside them, under the empty name.
+for _, name in ipairs({ id, '' }) do redis.call('HINCRBY', prefix .. ':void:' .. WORDS[r.place] .. ':' .. r.who.kind, name, 1) end
 leave(r)
 if r.reason == QUIET_END then
   write_down_start(r)
