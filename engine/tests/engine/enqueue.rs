@@ -128,6 +128,29 @@ async fn verify_02_a_ticket_is_spent_once_and_locks_after_its_tries() {
 }
 
 #[tokio::test]
+async fn e10_a_wrong_code_that_is_sent_again_costs_no_other_try() {
+    let lab = Lab::new().await;
+    let (ttl, gap) = (Duration::from_secs(300), Duration::from_secs(60));
+    lab.store.ticket_issue("t-001", ("c1", "right", "u1/sql/dc1"), 2, ttl, gap).await.unwrap();
+    let mut job = Puppet::job(&lab.store, "done");
+    let mut ticket = TicketUse { id: "c1".into(), digest: "wrong".into(), binding: "u1/sql/dc1".into() };
+    job.ticket = Some(ticket.clone());
+    let wrong = |tries_left| Enqueued::TicketRefused { why: TicketRefusal::Wrong, tries_left };
+    for _ in 0..3 {
+        assert_eq!(one(&lab, job.clone(), 9).await, wrong(1), "the same request has the same answer");
+    }
+    ticket.digest = "as wrong".into();
+    job.ticket = Some(ticket.clone());
+    assert_eq!(one(&lab, job.clone(), 9).await, wrong(0), "another code is another try");
+    assert_eq!(one(&lab, job.clone(), 9).await, wrong(0));
+    ticket.digest = "right".into();
+    job.ticket = Some(ticket);
+    let locked = Enqueued::TicketRefused { why: TicketRefusal::Locked, tries_left: 0 };
+    assert_eq!(one(&lab, job, 9).await, locked);
+    lab.finish().await;
+}
+
+#[tokio::test]
 async fn a_bulk_of_a_thousand_is_taken_in_whole_and_in_order() {
     let lab = Lab::new().await;
     let jobs: Vec<_> = (0..1000).map(|_| Puppet::job(&lab.store, "done")).collect();

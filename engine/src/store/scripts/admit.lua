@@ -15,7 +15,7 @@ local function refuse(r, wish, live, max_live)
   local refusal = idem ~= '' and remembered(idem_key, digest) or nil
   if not refusal and live >= max_live then refusal = { 'full', live } end
   local ticket_key, allowance_key = prefix .. ':ticket:' .. ticket, prefix .. ':allowance:' .. allowance
-  if not refusal and ticket ~= '' then refusal = refuse_ticket(ticket_key, ticket_digest, binding) end
+  if not refusal and ticket ~= '' then refusal = refuse_ticket(ticket_key, ticket_digest, binding, r.id) end
   local used = tonumber(redis.call('GET', allowance_key) or 0)
   if not refusal and allowance ~= '' and used >= limit then refusal = { 'spent', used } end
   if refusal then return refusal end

@@ -15,7 +15,7 @@ if (r.place ~= SCHEDULED and r.place ~= BLOCKED) or has(r, JOURNAL) then return 
 if expected and expected ~= r.seq then return { 'changed', r.seq } end
 if too_close(r, lead, inclusive) then return { 'too_late' } end
 local ticket_key = prefix .. ':ticket:' .. ticket
-local refusal = ticket ~= '' and refuse_ticket(ticket_key, digest, binding)
+local refusal = ticket ~= '' and refuse_ticket(ticket_key, digest, binding, id)
 if refusal then return refusal end
 if ticket ~= '' then redis.call('DEL', ticket_key) end
 step_out(r)
