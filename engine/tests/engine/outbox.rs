@@ -84,3 +84,34 @@ async fn an_entry_is_routed_once_and_a_delivery_is_due_until_settled() {
     settle(&lab, &id, fence, Outcome::Done).await;
     lab.finish().await;
 }
+
+#[tokio::test]
+async fn a_sender_that_comes_late_does_not_send_again_what_was_delivered() {
+    let lab = Lab::new().await;
+    let mut job = Puppet::job(&lab.store, "done");
+    job.notify = true;
+    let id = lab.enqueue(job).await;
+    let entry = lab.store.outbox_read(0, 1).await.unwrap().remove(0).entry;
+    lab.store.outbox_route(0, &entry, &[delivery("a", "m1")]).await.unwrap();
+    let lease = Duration::from_secs(1);
+    for second in [0, 1] {
+        lab.at(second * 1000);
+        assert_eq!(
+            lab.store.delivery_claim(0, "a", 10, lease).await.unwrap().len(),
+            1,
+            "two senders, one after the other"
+        );
+    }
+    for outcome in [DeliveryOutcome::Delivered, DeliveryOutcome::Retry { at: NOON + 1001 }, DeliveryOutcome::Exhausted]
+    {
+        assert!(lab.store.delivery_settle(0, "a", "m1", outcome, b"{}").await.unwrap());
+        lab.at(5000);
+        assert!(lab.store.delivery_claim(0, "a", 10, lease).await.unwrap().is_empty(), "it was delivered");
+        let list = lab.store.delivery_list(0, "a", 0, 10).await.unwrap();
+        assert_eq!((list[0].state.as_str(), list[0].log.len()), ("delivered", 1));
+    }
+    assert_eq!(lab.store.webhook_backlog().await.unwrap(), 0);
+    let (_, fence) = claim_one(&lab, "w").await;
+    settle(&lab, &id, fence, Outcome::Done).await;
+    lab.finish().await;
+}

@@ -3,7 +3,8 @@
 local endpoint, id, outcome, next_at, log, keep = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7])
 local key = delivery_key(endpoint, id)
 if redis.call('EXISTS', key) == 0 then return 'gone' end
-local before = redis.call('HGET', key, 'state')
+-- A sender that comes late does not send again what another has ended.
+if redis.call('HGET', key, 'state') ~= 'pending' then return 'ok' end
 redis.call('RPUSH', key .. ':log', log)
 redis.call('LTRIM', key .. ':log', -20, -1)
 if outcome == 'retry' then
@@ -11,7 +12,7 @@ if outcome == 'retry' then
 else
   redis.call('HSET', key, 'state', outcome)
   redis.call('ZREM', queue_key(endpoint), id)
-  if before == 'pending' then redis.call('HINCRBY', COUNTERS, 'webhook_backlog', -1) end
+  redis.call('HINCRBY', COUNTERS, 'webhook_backlog', -1)
   redis.call('PEXPIRE', key, keep)
   redis.call('PEXPIRE', key .. ':log', keep)
 end
