@@ -51,6 +51,16 @@ impl Store {
         Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
     }
 
+    /// How many were dropped from those, since there were too many; once.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be reached.
+    pub async fn never_told(&self, shard: u16) -> Result<u64, StoreError> {
+        let mut cmd = redis::cmd("GETDEL");
+        cmd.arg(self.key(shard, "never_told"));
+        Ok(self.query::<Option<u64>>("untold", cmd).await?.unwrap_or(0))
+    }
+
     /// Somebody was told of a job's death.
     ///
     /// # Errors

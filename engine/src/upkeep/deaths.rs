@@ -26,6 +26,7 @@ pub trait Herald: Send + Sync + 'static {
 pub async fn tell_deaths(store: &Store, herald: &dyn Herald) -> Result<usize, StoreError> {
     let mut told = 0;
     for shard in 0..store.shards() {
+        say_never_told(store, shard).await?;
         for id in store.untold(shard, LIMIT).await? {
             // One that was revived or forgotten meanwhile is no news.
             if let Some(job) = store.job(&id).await?.filter(|job| job.record.place == Place::Dead)
@@ -39,4 +40,14 @@ pub async fn tell_deaths(store: &Store, herald: &dyn Herald) -> Result<usize, St
         }
     }
     Ok(told)
+}
+
+/// When there were too many to be kept until somebody could be told.
+async fn say_never_told(store: &Store, shard: u16) -> Result<(), StoreError> {
+    let jobs = store.never_told(shard).await?;
+    if jobs > 0 {
+        tracing::error!(jobs, "nobody was told of jobs that died with their worker: there were too many");
+        store.alert("deaths_untold", &serde_json::json!({ "jobs": jobs }).to_string()).await?;
+    }
+    Ok(())
 }

@@ -70,6 +70,28 @@ async fn who_was_revived_before_it_was_told_of_is_no_news() {
 }
 
 #[tokio::test]
+async fn when_too_many_die_unheard_it_is_said_how_many() {
+    let lab = Lab::new().await;
+    let mut connection = redis::Client::open(lab.redis.url()).unwrap().get_connection().unwrap();
+    let nobody = lab.store.new_id("t-001");
+    for _ in 0..100 {
+        let ids = vec![nobody.as_str(); 1000];
+        let _: u64 = redis::cmd("RPUSH").arg("{lh:0}:untold").arg(ids).query(&mut connection).unwrap();
+    }
+    let id = dies(&lab, 0).await;
+    let ear = Ear { was_deaf: Mutex::new(true), ..Ear::default() };
+    upkeep::tell_deaths(&lab.store, &ear).await.unwrap();
+    upkeep::tell_deaths(&lab.store, &ear).await.unwrap();
+    let alerts = lab.store.alerts(0, 10).await.unwrap();
+    let said: Vec<_> = alerts.iter().map(|a| (a.word.as_str(), a.document.as_str())).collect();
+    assert_eq!(said, [("deaths_untold", r#"{"jobs":1}"#)], "once");
+    let _: u64 = redis::cmd("LREM").arg("{lh:0}:untold").arg(0).arg(nobody.as_str()).query(&mut connection).unwrap();
+    upkeep::tell_deaths(&lab.store, &ear).await.unwrap();
+    assert_eq!(*ear.heard.lock().unwrap(), [id]);
+    lab.finish().await;
+}
+
+#[tokio::test]
 async fn a_key_remembers_the_first_job_and_what_was_asked_for() {
     let lab = Lab::new().await;
     assert_eq!(lab.store.remembered("t-001", "k1").await.unwrap(), None);

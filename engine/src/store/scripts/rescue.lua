@@ -4,6 +4,8 @@
 -- A job goes to ready again; without attempts left to dead; to unknown when a Once step is open and nobody may try again;
 -- to cancelled when a cancel was asked for. What has undos registered runs once more, to undo. Events: rescued undoing failed unknown cancelled.
 local limit, failure, note = tonumber(ARGV[2]), ARGV[3], ARGV[4]
+-- Deaths nobody was told of yet: ids, some MB of them (E7). What is over is counted, and upkeep raises an alert.
+local MOST_UNTOLD = 100000
 local ended_by, longest = math.min(NOW, tonumber(ARGV[5])), tonumber(ARGV[6])
 
 local function take_back(r)
@@ -25,8 +27,10 @@ local function take_back(r)
     finish(r, DEAD, 'failed', note)
     unlock(r)
     -- No attempt is there to tell anybody: upkeep does.
-    redis.call('RPUSH', prefix .. ':untold', r.id)
-    redis.call('LTRIM', prefix .. ':untold', -1000, -1)
+    if redis.call('RPUSH', prefix .. ':untold', r.id) > MOST_UNTOLD then
+      redis.call('LPOP', prefix .. ':untold')
+      redis.call('INCR', prefix .. ':never_told')
+    end
   else
     enter(r, READY, nil, true)
     event(r, 'rescued', note)
