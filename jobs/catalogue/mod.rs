@@ -140,6 +140,7 @@ impl Catalogue {
         ask.check(&self.limits)?;
         let asked = Asked { services: &self.services, submission: ask, args: ask.args.clone(), planned: None };
         let (args, admission) = kind.admit(asked).await?;
+        ask.check_time()?;
         let ticket = ask.ticket_use(admission.ticket_binding.as_deref());
         let idempotency = ask.idempotency_key.as_ref().map(|key| Idempotency {
             key: key.clone(),
@@ -206,6 +207,7 @@ impl Catalogue {
             planned: Some(record.run_at),
         };
         let (args, admission) = kind.admit(asked).await?;
+        ask.check_time()?;
         envelope.edited_by = Some(ask.actor.user_id.clone());
         envelope.planned_at = admission.run_at.timestamp_millis();
         Ok(Edit {

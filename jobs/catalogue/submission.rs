@@ -13,7 +13,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::policy::rules::Admission;
-use crate::policy::{self, Actor, Refusal, Tenant};
+use crate::policy::{self, Actor, ErrorCode, Refusal, Tenant};
 
 /// The prefix of idempotency keys that the program itself uses.
 pub(crate) const OWN_KEYS: &str = "leasehold:";
@@ -75,6 +75,11 @@ pub struct Limits {
     /// Bytes of all labels of a job.
     pub max_labels_bytes: usize,
 }
+
+/// A planned time may be past by as much: the caller's clock differs from the store's, and the command was on its way.
+const LATE_MS: i64 = 60_000;
+/// A planned time further ahead than this is a slip.
+const FAR_MS: i64 = 3653 * 86_400_000;
 
 impl Default for Limits {
     fn default() -> Self {
@@ -242,11 +247,21 @@ impl Submission {
         if self.correlation_id.as_ref().is_some_and(|id| id.len() > 256) {
             return Err(Refusal::invalid("ENG-01", "correlation_id", "it is too long").with_limit("256 bytes"));
         }
-        let far = |at: UnixMs| DateTime::from_timestamp_millis(at).is_none();
-        if self.run_at.is_some_and(far) {
-            return Err(Refusal::invalid("ENG-01", "run_at", "it is not a time"));
-        }
         Ok(())
+    }
+
+    /// A planned time is to come. The rules of a kind may be stricter, and are told first.
+    pub(super) fn check_time(&self) -> Result<(), Refusal> {
+        let Some(at) = self.run_at else { return Ok(()) };
+        let why = match at.saturating_sub(self.now) {
+            ahead if ahead < -LATE_MS => "it is in the past",
+            ahead if ahead > FAR_MS => "it is more than ten years ahead",
+            _ => return Ok(()),
+        };
+        Err(Refusal::new(ErrorCode::TimeNotAllowed, "ENG-01", why)
+            .with_field("run_at")
+            .with_limit("from a minute ago to ten years ahead")
+            .with_remedy("leave it out to begin at once"))
     }
 
     /// The digest of what is asked for; the same for a repeated command (ENG-03).

@@ -3,6 +3,7 @@
 //! Pure: no clock, no storage, no network. The instant is always passed in (T-6), so that a rule gives the same answer
 //! when a job is accepted, when it starts and in a test.
 
+pub mod address;
 pub mod calendar;
 pub mod json;
 pub mod lead;

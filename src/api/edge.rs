@@ -34,7 +34,11 @@ pub(super) async fn wrap(State(state): State<ApiState>, request: Request, next: 
         Ok(Err(_)) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         Err(_) => {
             let detail = format!("the request was not answered within {} s", limit.as_secs());
-            Problem::new(ErrorCode::RequestTimeout, detail).into_response()
+            Problem::new(ErrorCode::RequestTimeout, detail)
+                .remedy(
+                    "whether anything changed is not known: send it again, with the same Idempotency-Key if it enqueues",
+                )
+                .into_response()
         }
     };
     let mut response = as_problem(response, &id);

@@ -1,5 +1,7 @@
 //! Probes. `/livez` never asks the store: an outage of Redis must not make a supervisor restart the program.
 
+use std::time::Duration;
+
 use axum::{Json, extract::State};
 use leasehold_engine::store::Severity;
 use leasehold_jobs::policy::ErrorCode;
@@ -7,6 +9,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{problem::Problem, state::ApiState};
+
+/// A probe is answered within this, whatever Redis does.
+const PROBE: Duration = Duration::from_secs(2);
 
 /// What a probe says.
 #[derive(Serialize, ToSchema)]
@@ -27,8 +32,9 @@ pub(super) async fn readyz(State(state): State<ApiState>) -> Result<Json<Health>
     if state.stop().is_cancelled() {
         return Err(Problem::new(ErrorCode::ShuttingDown, "the program is stopping"));
     }
-    let found = state.store().durability().await?;
-    let lossy = found.complaints.iter().find(|complaint| complaint.severity == Severity::DataLoss);
+    let found = state.store().clone().with_patience(PROBE).durability().await?;
+    let is_loss = |severity| severity == Severity::DataLoss && !state.accepts_losses();
+    let lossy = found.complaints.iter().find(|complaint| is_loss(complaint.severity));
     match lossy {
         None => Ok(Json(Health { status: "ok" })),
         Some(complaint) => {

@@ -35,6 +35,7 @@ const MEMORY_LOOK: Duration = Duration::from_secs(1);
 pub struct ApiState {
     shared: Arc<Shared>,
     shelf: Option<Shelf>,
+    accepts_losses: bool,
     stop: CancellationToken,
 }
 
@@ -61,10 +62,12 @@ impl ApiState {
         url_rules: UrlRules,
     ) -> Self {
         let changes = store.changes(true);
+        // Callers wait: they hear that the store is away before their request is too old.
+        let store = store.with_patience(Duration::from_secs(config.server.request_timeout_seconds.div_ceil(3)));
         let endpoints = Directory::new(Arc::new(StoreOutbox::new(store.clone())));
         let (memory, used_keys) = Default::default();
         let shared = Shared { store, catalogue, config, meters, url_rules, endpoints, changes, memory, used_keys };
-        Self { shared: Arc::new(shared), shelf: None, stop: CancellationToken::new() }
+        Self { shared: Arc::new(shared), shelf: None, accepts_losses: false, stop: CancellationToken::new() }
     }
 
     /// The same state with an archive of finished jobs.
@@ -72,6 +75,19 @@ impl ApiState {
     pub fn with_shelf(mut self, shelf: Option<Shelf>) -> Self {
         self.shelf = shelf;
         self
+    }
+
+    /// The same state of a program that was told to go on with a Redis that may lose jobs.
+    #[must_use]
+    pub fn accepting_losses(mut self, accepts: bool) -> Self {
+        self.accepts_losses = accepts;
+        self
+    }
+
+    /// Whether a Redis that may lose jobs was accepted.
+    #[must_use]
+    pub fn accepts_losses(&self) -> bool {
+        self.accepts_losses
     }
 
     /// The same state, whose event streams end when `stop` is cancelled.

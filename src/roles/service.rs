@@ -158,6 +158,7 @@ impl Service {
         }
         if let Some(listener) = listener {
             let state = ApiState::new(store, catalogue, config, meters, url_rules).with_shelf(shelf);
+            let state = state.accepting_losses(options.accept_data_loss);
             self.api = Some(tokio::spawn(serve(state, listener, self.stop.clone())));
         }
         Ok(())

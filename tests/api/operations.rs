@@ -171,6 +171,52 @@ async fn a_redis_that_would_lose_jobs_is_not_ready() {
 }
 
 #[tokio::test]
+async fn a_redis_that_hangs_is_told_before_the_request_is_too_old() {
+    let variables = [("LEASEHOLD__SERVER__REQUEST_TIMEOUT_SECONDS", "3")];
+    let stand = Stand::on(RedisServer::start_durable(), &variables).await;
+    let redis = nix::unistd::Pid::from_raw(stand.redis.pid().try_into().unwrap());
+    nix::sys::signal::kill(redis, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    for path in ["/readyz", "/v1/jobs"] {
+        let answer = stand.get(path).await.refused(503, "storage_unavailable");
+        assert!(!answer.header("retry-after").is_empty(), "{answer:?}");
+    }
+    nix::sys::signal::kill(redis, nix::sys::signal::Signal::SIGCONT).unwrap();
+    stand.get("/readyz").await.expect(200);
+}
+
+#[tokio::test]
+async fn a_full_store_is_back_pressure() {
+    let stand = Stand::new().await;
+    stand.redis.configure("maxmemory", "1");
+    let answer = stand.put("/v1/tenants/t-009", &tenant_document("t-009")).await.refused(429, "too_many_jobs");
+    assert!(!answer.header("retry-after").is_empty(), "{answer:?}");
+    stand.redis.configure("maxmemory", "0");
+    stand.put("/v1/tenants/t-009", &tenant_document("t-009")).await.expect(201);
+}
+
+#[tokio::test]
+async fn eng_09_two_data_centers_never_share_a_database() {
+    let stand = Stand::new().await;
+    let of = |database: &str| {
+        json!([{"id": "production", "kind": "production", "data_centers": [
+            {"id": "dc-1", "name": "One", "database": "sqlite:/data/nine.db"},
+            {"id": "dc-2", "name": "Two", "database": database},
+        ]}])
+    };
+    let mut document = tenant_document("t-009");
+    document["environments"] = of("sqlite:/data/../data/nine.db");
+    let answer = stand.put("/v1/tenants/t-009", &document).await.refused(422, "invalid_argument");
+    assert_eq!(answer.json["field"], "environments[0].data_centers[1].database");
+    document["environments"] = of("sqlite:/data/ten.db");
+    stand.put("/v1/tenants/t-009", &document).await.expect(201);
+    stand.put("/v1/tenants/t-009", &document).await.expect(200);
+    let mut other = tenant_document("t-010");
+    other["environments"] = of("sqlite:/data/eleven.db");
+    let answer = stand.put("/v1/tenants/t-010", &other).await.refused(422, "invalid_argument");
+    assert!(answer.json["detail"].as_str().unwrap().contains("`dc-1` of tenant `t-009`"), "{}", answer.text);
+}
+
+#[tokio::test]
 async fn a_request_id_of_the_caller_is_kept_if_it_is_plain() {
     let stand = Stand::new().await;
     let ask = |id: &'static str| stand.ask("GET", "/livez").header("x-request-id", id).send();

@@ -56,6 +56,8 @@ pub struct Store {
     pub(crate) shards: u16,
     namespace: Arc<str>,
     resends: u32,
+    /// How long a verb may take with all its resends.
+    patience: Option<Duration>,
     given_time: Arc<AtomicI64>,
 }
 
@@ -74,6 +76,7 @@ impl Store {
             shards: options.shards.clamp(1, 1024),
             namespace: options.namespace.into(),
             resends: options.resends,
+            patience: None,
             given_time: Arc::default(),
         };
         store.agree_on_shards().await?;
@@ -90,6 +93,13 @@ impl Store {
         own.connection = self.connect_again(response_timeout).await?;
         own.resends = resends;
         Ok(own)
+    }
+
+    /// The same store for somebody who waits for an answer: a verb gives up after `most`, all its resends included.
+    #[must_use]
+    pub fn with_patience(mut self, most: Duration) -> Self {
+        self.patience = Some(most);
+        self
     }
 
     /// Connects once more; as patient as a verb whose reply was lost, because Redis may be just starting again.
@@ -185,6 +195,14 @@ impl Store {
 
     /// Sends commands in one round trip, with the same care.
     pub(crate) async fn pipe<T: FromRedisValue>(&self, verb: &'static str, pipe: &Pipeline) -> Result<T, StoreError> {
+        let Some(most) = self.patience else { return self.send(verb, pipe).await };
+        tokio::time::timeout(most, self.send(verb, pipe)).await.unwrap_or_else(|_| {
+            let silence = std::io::Error::new(std::io::ErrorKind::TimedOut, "Redis does not answer");
+            Err(StoreError::Unreachable(silence.into()))
+        })
+    }
+
+    async fn send<T: FromRedisValue>(&self, verb: &'static str, pipe: &Pipeline) -> Result<T, StoreError> {
         let mut sent = 0;
         loop {
             let mut connection = self.connection.clone();

@@ -71,10 +71,10 @@ impl StoreError {
         }
     }
 
-    /// Whether Redis refused to write because its memory is full. A script says so in its own words, with its name around it.
+    /// Whether Redis refused to write because its memory is full. An error of a pipeline has no code of its own, only its text.
     #[must_use]
     pub fn is_out_of_memory(&self) -> bool {
-        matches!(self, Self::Refused { source, .. } if source.code() == Some("OOM") || source.to_string().contains("OOM "))
+        matches!(self, Self::Refused { source, .. } if source.code() == Some("OOM") || source.to_string().contains("OOM"))
     }
 
     pub(crate) fn of(verb: &'static str, source: redis::RedisError) -> Self {

@@ -88,6 +88,13 @@ impl RedisServer {
         nix::sys::signal::kill(pid, signal).expect("a running redis-server");
     }
 
+    /// Changes a setting while it runs.
+    pub fn configure(&self, name: &str, value: &str) {
+        let client = redis::Client::open(self.url()).expect("a good URL");
+        let mut connection = client.get_connection().expect("a connection");
+        redis::cmd("CONFIG").arg(&["SET", name, value]).exec(&mut connection).expect("a known setting");
+    }
+
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use leasehold_engine::store::Severity;
 use leasehold_engine::{Place, Store};
-use leasehold_jobs::Tenant;
+use leasehold_jobs::{Tenant, policy::address};
 use tokio::time::timeout;
 
 use super::{Doctor, Findings, audit};
@@ -153,6 +153,7 @@ async fn targets(config: &Config, store: &Store, findings: &mut Findings) {
     if tenants.is_empty() {
         findings.ok("tenants", "none yet");
     }
+    let known: Vec<Tenant> = tenants.iter().filter_map(|(id, held)| Tenant::parse(id, &held.bytes).ok()).collect();
     for (id, document) in tenants {
         let tenant = match Tenant::parse(&id, &document.bytes) {
             Ok(tenant) => tenant,
@@ -161,6 +162,9 @@ async fn targets(config: &Config, store: &Store, findings: &mut Findings) {
                 continue;
             }
         };
+        if let Err(refusal) = address::check_places(&tenant, &known) {
+            findings.wrong(format!("tenant {id}"), refusal.to_string());
+        }
         for center in tenant.environments.iter().flat_map(|environment| &environment.data_centers) {
             let name = format!("{id}/{}", center.id);
             let database = match kinds.services().database(&tenant, &center.id) {
