@@ -186,7 +186,7 @@ fn changed(expected: u32, found: u32) -> Problem {
 /// Cancels a job.
 #[utoipa::path(post, path = "/v1/jobs/{id}/cancel", tag = "jobs", request_body = Option<Reason>, params(("id" = String, Path)),
     responses((status = 200, description = "It is cancelled.", body = super::job_view::Job),
-        (status = 202, description = "It runs, and was asked to stop.", body = super::job_view::Job)))]
+        (status = 202, description = "It was asked to stop: it runs, or a worker first undoes what it did or looks at an open step.", body = super::job_view::Job)))]
 pub(super) async fn cancel(
     State(state): State<ApiState>,
     caller: Caller,
