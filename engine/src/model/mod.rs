@@ -15,6 +15,7 @@ mod place;
 mod record;
 mod retry;
 mod schedule;
+mod schedule_fields;
 mod schedule_missed;
 pub mod schedule_times;
 mod standing;

@@ -13,8 +13,6 @@
 //! * An expression with `*` there **repeats**: it fires whenever the wall clock shows a time that fits. What is jumped
 //!   over is not there; what is shown twice fires twice, so that `*/15 * * * *` goes on each quarter of an hour.
 
-use std::fmt;
-
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, SubsecRound, TimeDelta, TimeZone};
 use chrono_tz::Tz;
 use croner::{
@@ -22,7 +20,7 @@ use croner::{
     parser::{CronParser, Seconds, Year},
 };
 
-use super::UnixMs;
+use super::{UnixMs, schedule_fields};
 
 /// Longest expression, in bytes.
 const MAX_EXPRESSION: usize = 256;
@@ -90,7 +88,7 @@ impl Timetable {
     pub fn parse(expr: &str, zone: &str) -> Result<Self, BadTimetable> {
         let zone = zone.trim().parse::<Tz>().map_err(|_| unknown_zone(zone))?;
         let cron = read(expr)?;
-        if !fits_a_day(&cron) {
+        if !fires(&cron) {
             return Err(BadTimetable::NeverFires { expr: cut(expr) });
         }
         let repeats =
@@ -173,36 +171,18 @@ fn read(expr: &str) -> Result<Cron, BadTimetable> {
     if expr.len() > MAX_EXPRESSION {
         return Err(wrong(format!("it is longer than {MAX_EXPRESSION} bytes")));
     }
-    parser().parse(expr).map_err(|error| wrong(blame(expr).unwrap_or_else(|| plain(&error))))
+    let text = schedule_fields::plain(expr).map_err(wrong)?;
+    parser().parse(&text).map_err(|error| wrong(error.to_string()))
 }
 
-/// Names the first field that cannot be read, by reading each beside `*`.
-fn blame(expr: &str) -> Option<String> {
-    const NAMES: [&str; 6] = ["second", "minute", "hour", "day of month", "month", "weekday"];
-    const RANGES: [&str; 6] = ["0-59", "0-59", "0-23", "1-31, L, W", "1-12, JAN-DEC", "0-7, SUN-SAT, L, #1-#5"];
-    let fields: Vec<&str> = expr.split_whitespace().collect();
-    let first = match fields.len() {
-        5 => 1,
-        6 => 0,
-        n => return Some(format!("it has {n} field{}, and 5 or 6 are needed", if n == 1 { "" } else { "s" })),
-    };
-    fields.iter().enumerate().find_map(|(at, field)| {
-        let at = at + first;
-        let mut alone = ["*"; 6];
-        alone[at] = field;
-        let error = parser().parse(&alone.join(" ")).err()?;
-        Some(format!("{} `{field}`: {} ({} are known)", NAMES[at], plain(&error), RANGES[at]))
-    })
+/// Whether some time of some day fits. Where there is none, the search for the next one would go through each minute
+/// up to the year 5000.
+fn fires(cron: &Cron) -> bool {
+    let times = [&cron.pattern.seconds, &cron.pattern.minutes, &cron.pattern.hours];
+    times.iter().all(|field| !field.values().is_empty()) && fits_a_day(cron)
 }
 
-/// The parser's reason without its own headings.
-fn plain(error: &impl fmt::Display) -> String {
-    let text = error.to_string();
-    let text = text.split_once(": ").map_or(text.as_str(), |(_, reason)| reason);
-    text.trim_end_matches('.').to_owned()
-}
-
-/// Whether some day of the calendar fits: times of day are never empty, so that is all that can be missing.
+/// Whether some day of the calendar fits.
 fn fits_a_day(cron: &Cron) -> bool {
     let days = NaiveDate::from_ymd_opt(2000, 1, 1).into_iter().flat_map(|first| first.iter_days().take(CALENDAR_DAYS));
     let fits = |day: NaiveDate| {

@@ -148,6 +148,77 @@ fn an_expression_that_cannot_be_read_is_told_by_its_field() {
 }
 
 #[test]
+fn an_expression_that_says_something_else_to_the_parser_is_refused_with_a_remedy() {
+    for (expr, field, remedy) in [
+        (", * * * *", "minute `,`", "an item of the list is empty"),
+        ("0 , * * *", "hour `,`", "an item of the list is empty"),
+        ("0,,30 * * * *", "minute `0,,30`", "an item of the list is empty"),
+        ("0, 30 * * * *", "second `0,`", "an item of the list is empty"),
+        ("*,5 * * * *", "minute `*,5`", "leave the others away"),
+        ("*/90 * * * *", "minute `*/90`", "give at most 60"),
+        ("0 20-40/30 * * *", "hour `20-40/30`", "`40` is not known there (0-23 are)"),
+        ("0/10 * * * *", "minute `0/10`", "write `0-59/10`"),
+        ("/10 * * * *", "minute `/10`", "write `*/10`"),
+        ("0 22-2 * * *", "hour `22-2`", "write `22-23,0-2`"),
+        ("0 0 * MON *", "month `MON`", "a weekday, and belongs in the last field"),
+        ("JAN MON * * *", "minute `JAN`", "a month, and belongs in the field before the last"),
+        ("0 0 15W1 * *", "day of month `15W1`", "`15W1` is not known there"),
+        ("0 0 15WW * *", "day of month `15WW`", "`15W` is not known there"),
+        ("0 0 L,LW * *", "day of month `L,LW`", "make two schedules"),
+        ("0 0 * * 5#2L", "weekday `5#2L`", "1 to 5, or by L"),
+        ("0 0 * * 5#6", "weekday `5#6`", "1 to 5, or by L"),
+        ("0 0 * * SUN-SUN", "weekday `SUN-SUN`", "write `SUN`"),
+        ("0 0 * * FRI-MON", "weekday `FRI-MON`", "write `5-6,0-1`"),
+        ("0 0 L * L", "weekday `L`", "`5L` is the last Friday"),
+        ("0 0 * * +", "weekday `+`", "an item of the list is empty"),
+        ("@reboot", "@yearly", "@midnight"),
+    ] {
+        let said = Timetable::parse(expr, "UTC").map(|_| ()).unwrap_err().to_string();
+        assert!(said.contains(field) && said.contains(remedy), "{said}");
+    }
+}
+
+#[test]
+fn what_is_usual_among_cron_expressions_is_taken() {
+    for expr in [
+        "@midnight",
+        "@Daily",
+        "*/60 * * * *",
+        "5-5 * * * *",
+        "00 05 * * *",
+        "0 0 ? * mon-fri",
+        "0 0 1,L * ?",
+        "0 0 1,15w * *",
+        "0 0 * jan-mar,dec *",
+        "0 0 * * fri-sun",
+        "0 0 * * SAT-SUN",
+        "0 0 * * 1-5/2",
+        "0 0 * * MON-FRI#1",
+        "0 0 * * friL",
+        "0 0 * * 7",
+        "0 0 13 * +fri",
+        "0 0 * * 0-7",
+        "*/5,59 10-20/2 * * *",
+        "0 0 LW * *",
+        "0 0 */2 */3 *",
+    ] {
+        assert!(Timetable::parse(expr, "UTC").is_ok(), "{expr}: {:?}", Timetable::parse(expr, "UTC"));
+    }
+    let weekend = full("0 0 * * SAT-SUN", "UTC", "2026-01-01T00:00:00Z", 2);
+    assert_eq!(weekend, ["2026-01-03T00:00:00+00:00", "2026-01-04T00:00:00+00:00"]);
+    assert_eq!(full("@midnight", "UTC", "2026-01-01T00:00:00Z", 1), ["2026-01-02T00:00:00+00:00"]);
+}
+
+/// By itself the parser takes these, and the search for their next slot does not come to an end in any useful time.
+#[test]
+fn an_expression_without_a_time_of_day_does_not_fire() {
+    for expr in [", * * * *", "0 , * * *", ", 0 0 * * *", "0 0 30 2 *"] {
+        assert!(!fires(&parser().parse(expr).unwrap()), "{expr}");
+    }
+    assert!(fires(&parser().parse("0 0 29 2 *").unwrap()));
+}
+
+#[test]
 fn an_unknown_zone_is_refused_with_the_nearest_known_one() {
     let near = |zone: &str| match Timetable::parse("0 0 * * *", zone) {
         Err(BadTimetable::UnknownZone { nearest, .. }) => nearest,
