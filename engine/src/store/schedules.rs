@@ -42,7 +42,8 @@ pub enum ScheduleRemoved {
 impl Store {
     /// Writes a schedule. `expected`: `None` whatever is there, `Some(0)` it must be new, else the revision to replace.
     ///
-    /// While expression, zone and pause stay the same, slots that are due stay due; otherwise they count from now.
+    /// While expression, zone and pause stay the same, slots that are due stay due; otherwise they count from now, or
+    /// from the last one that was decided, if that is later: no slot is decided twice.
     ///
     /// # Errors
     /// [`StoreError::BadName`] when tenant or name is empty, too long or has a line break; or the store cannot be reached.
@@ -52,20 +53,37 @@ impl Store {
         table: &Timetable,
         expected: Option<u32>,
     ) -> Result<SchedulePut, StoreError> {
+        let mut cursor = self.now().await?;
+        // Each turn means that a slot was decided since; that takes its time, too, so that there are few.
+        loop {
+            let next = if spec.rules.paused { None } else { table.next_after(cursor) };
+            let (word, number) = self.put_from(spec, expected, cursor, next).await?;
+            return match word.as_str() {
+                "written" | "same" => Ok(SchedulePut::Ok(number as u32)),
+                "conflict" => Ok(SchedulePut::Conflict(number as u32)),
+                "full" => Ok(SchedulePut::Full(number)),
+                "late" => {
+                    cursor = number as UnixMs;
+                    continue;
+                }
+                _ => Err(StoreError::UnknownAnswer { verb: "schedule_put", answer: word }),
+            };
+        }
+    }
+
+    async fn put_from(
+        &self,
+        spec: &ScheduleSpec,
+        expected: Option<u32>,
+        cursor: UnixMs,
+        next: Option<UnixMs>,
+    ) -> Result<(String, u64), StoreError> {
         let (member, by_name) = members(&spec.tenant, &spec.name)?;
-        let now = self.now().await?;
-        let next = if spec.rules.paused { None } else { table.next_after(now) };
         let rules = serde_json::to_string(&spec.rules).unwrap_or_default();
         let mut cmd = self.begin(&self.scripts.schedule_put, self.shard_of(&spec.tenant));
         cmd.arg(member).arg(by_name).arg(expected_word(expected)).arg(MOST_SCHEDULES);
-        cmd.arg(rules).arg(&spec.job[..]).arg(spec.rules.rhythm()).arg(now).arg(next.unwrap_or(NEVER));
-        let (word, number): (String, u64) = self.query("schedule_put", cmd).await?;
-        match word.as_str() {
-            "written" | "same" => Ok(SchedulePut::Ok(number as u32)),
-            "conflict" => Ok(SchedulePut::Conflict(number as u32)),
-            "full" => Ok(SchedulePut::Full(number)),
-            _ => Err(StoreError::UnknownAnswer { verb: "schedule_put", answer: word }),
-        }
+        cmd.arg(rules).arg(&spec.job[..]).arg(spec.rules.rhythm()).arg(cursor).arg(next.unwrap_or(NEVER));
+        self.query("schedule_put", cmd).await
     }
 
     /// Forgets a schedule; its jobs stay. `expected` as in [`Store::put_schedule`].

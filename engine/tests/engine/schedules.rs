@@ -224,6 +224,30 @@ async fn a_change_shuts_out_whoever_read_the_schedule_before_it() {
 }
 
 #[tokio::test]
+async fn eng_07_a_slot_decided_while_a_change_was_on_its_way_fires_no_second_time() {
+    let (lab, maker) = (Lab::new().await, Maker::default());
+    let mut spec = hourly("all:100");
+    put(&lab.store, &spec).await;
+    lab.at(HOUR);
+    assert_eq!(fire(&lab, &maker).await, 1);
+    // What the writer took for the time is older than the decision that came first.
+    lab.at(HOUR - 1);
+    spec.rules.cron = "0,30 * * * *".to_owned();
+    assert_eq!(put(&lab.store, &spec).await, 2);
+    assert_eq!((held(&lab).await.cursor, held(&lab).await.next), (NOON + HOUR, Some(NOON + HOUR + HOUR / 2)));
+    lab.at(HOUR + 1);
+    assert_eq!(fire(&lab, &maker).await, 0);
+    spec.rules.paused = true;
+    lab.at(HOUR - 1);
+    assert_eq!((put(&lab.store, &spec).await, held(&lab).await.next), (3, None));
+    assert_eq!(made(&lab).await, at_hours(&[1]));
+    lab.store.remove_schedule("t-001", "hourly", None).await.unwrap();
+    put(&lab.store, &hourly("once")).await;
+    assert_eq!(held(&lab).await.cursor, NOON + HOUR - 1, "one made anew is another one");
+    lab.finish().await;
+}
+
+#[tokio::test]
 async fn e10_every_decision_sent_again_gives_the_same_answer_and_happens_once() {
     let (lab, maker) = (Lab::new().await, Maker::default());
     let (spec, table) = (hourly("once"), hourly("once").rules.timetable().unwrap());
