@@ -30,7 +30,7 @@ pub(super) struct AlertList {
 #[derive(Serialize, ToSchema)]
 pub(super) struct AlertView {
     id: String,
-    /// `schedule_missed`, `clock_jumped`, …
+    /// `schedule_missed`, `schedule_stuck`, `clock_jumped`, …
     #[serde(rename = "type")]
     word: String,
     at: String,

@@ -135,6 +135,9 @@ pub(super) struct ScheduleView {
     next_at: Option<String>,
     /// For how long the next slot is due already: nobody fires it. 0 when all is well.
     overdue_ms: i64,
+    /// Why the next slot could not be decided when that was last tried; absent when all is well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stuck: Option<StuckSlot>,
     counts: SlotCounts,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_fired: Option<Fired>,
@@ -174,6 +177,15 @@ pub(super) struct MissedSlot {
     why: String,
 }
 
+/// A slot that is due and cannot be decided; it is tried again and again.
+#[derive(Serialize, ToSchema)]
+pub(super) struct StuckSlot {
+    slot: String,
+    since: String,
+    /// One sentence.
+    why: String,
+}
+
 /// The next slots of a schedule.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Preview {
@@ -202,6 +214,11 @@ pub(super) fn view(schedule: &Schedule, now: UnixMs) -> ScheduleView {
         changed_at: rfc3339(schedule.changed_at),
         next_at: schedule.next.and_then(if_any),
         overdue_ms: schedule.overdue_ms(now),
+        stuck: schedule.stuck.as_ref().map(|stuck| StuckSlot {
+            slot: rfc3339(stuck.slot),
+            since: rfc3339(stuck.since),
+            why: stuck.why.clone(),
+        }),
         counts: SlotCounts {
             fired: counts.fired,
             late: counts.late,

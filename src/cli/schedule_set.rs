@@ -114,7 +114,7 @@ impl Set {
 
 /// A document without what the server adds when it shows one.
 fn said(document: Value) -> Result<Map<String, Value>, Failure> {
-    const ADDED: [&str; 11] = [
+    const ADDED: [&str; 12] = [
         "name",
         "tenant",
         "revision",
@@ -123,6 +123,7 @@ fn said(document: Value) -> Result<Map<String, Value>, Failure> {
         "changed_at",
         "next_at",
         "overdue_ms",
+        "stuck",
         "counts",
         "last_fired",
         "last_missed",

@@ -36,7 +36,7 @@ pub use place::{BadPlace, CAUSES, Cause, Place, chart, next};
 pub use record::{BadRecord, BlockedBy, JobRecord, pack};
 pub(crate) use record::{CLAIMED, HOT_BYTES, shared_bytes};
 pub use retry::Retry;
-pub use schedule::{FiredSlot, MissedSlot, Schedule, ScheduleRules, ScheduleSpec, SlotCounts};
+pub use schedule::{FiredSlot, MissedSlot, Schedule, ScheduleRules, ScheduleSpec, SlotCounts, Stuck};
 pub use schedule_missed::{BadMissed, Dropped, Missed, ON_TIME_MS, Plan};
 pub use schedule_times::{BadTimetable, Timetable};
 pub use verdict::{ErrorDocument, JobError, Recovery, Verdict};

@@ -74,6 +74,8 @@ pub struct Schedule {
     pub cursor: UnixMs,
     /// The next slot, ms; `None` when it is paused.
     pub next: Option<UnixMs>,
+    /// Why the next slot is due and not decided, when that was tried.
+    pub stuck: Option<Stuck>,
     /// Missed slots of an outage that is not yet told of.
     pub untold: u64,
     /// What has become of its slots.
@@ -125,6 +127,17 @@ pub struct MissedSlot {
     pub told_at: UnixMs,
 }
 
+/// A slot that is due and could not be decided when that was last tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stuck {
+    /// Its time, ms.
+    pub slot: UnixMs,
+    /// Since when, ms.
+    pub since: UnixMs,
+    /// Why, the last time.
+    pub why: String,
+}
+
 impl Schedule {
     /// What is to be done now, by its timetable.
     #[must_use]
@@ -168,13 +181,14 @@ mod tests {
             from_file: false,
         };
         let spec = ScheduleSpec { tenant: "t-001".to_owned(), name: name.to_owned(), rules, job: Bytes::new() };
-        let (counts, last_fired, last_missed) = Default::default();
+        let (counts, stuck, last_fired, last_missed) = Default::default();
         Schedule {
             spec,
             revision: 1,
             changed_at: 0,
             cursor: 0,
             next: Some(64_800_000),
+            stuck,
             untold: 0,
             counts,
             last_fired,

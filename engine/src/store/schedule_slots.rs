@@ -91,6 +91,29 @@ impl Store {
         }
     }
 
+    /// Says that the slot after `before` cannot be decided now, and why: it is due again after a delay. `alert` (a JSON
+    /// document) is told once, until the slot is decided.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be reached; ask again.
+    pub async fn stick_slot(
+        &self,
+        schedule: &Schedule,
+        (before, slot): (UnixMs, UnixMs),
+        delay_ms: i64,
+        (why, alert): (&str, Option<String>),
+    ) -> Result<(), StoreError> {
+        let (member, _) = members(&schedule.spec.tenant, &schedule.spec.name)?;
+        let mut cmd = self.begin(&self.scripts.schedule_stuck, self.shard_of(&schedule.spec.tenant));
+        cmd.arg(member).arg(schedule.revision).arg(before).arg(slot).arg(delay_ms);
+        cmd.arg(why).arg(alert.unwrap_or_default());
+        let reply: Vec<Value> = self.query("schedule_stuck", cmd).await?;
+        match word(&reply, 0).as_str() {
+            "waits" | "decided" | "changed" | "gone" => Ok(()),
+            other => Err(StoreError::UnknownAnswer { verb: "schedule_stuck", answer: other.to_owned() }),
+        }
+    }
+
     fn decide(
         &self,
         script: &Script,

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use redis::Value;
 
 use super::{connect::Store, error::StoreError};
-use crate::model::{FiredSlot, JobId, MissedSlot, Schedule, ScheduleSpec, SlotCounts, Timetable, UnixMs};
+use crate::model::{FiredSlot, JobId, MissedSlot, Schedule, ScheduleSpec, SlotCounts, Stuck, Timetable, UnixMs};
 
 /// Schedules of a shard; more are refused (E7).
 pub const MOST_SCHEDULES: u64 = 10_000;
@@ -179,7 +179,8 @@ impl Store {
         Ok(all)
     }
 
-    /// The schedules of a shard whose next slot is due, the longest overdue first.
+    /// The schedules of a shard whose next slot is due, the longest overdue first; those that are stuck when their time to be
+    /// tried again has come.
     ///
     /// # Errors
     /// As [`Store::schedule`].
@@ -256,6 +257,11 @@ fn read(member: &str, fields: &HashMap<String, Bytes>) -> Result<Schedule, Store
         changed_at: count("changed_at"),
         cursor: number("cursor").ok_or_else(bad)?,
         next: number("next").filter(|next| *next < NEVER),
+        stuck: number("stuck_since").map(|since| Stuck {
+            slot: count("stuck_slot"),
+            since,
+            why: text("stuck_why").to_owned(),
+        }),
         untold: count("untold").unsigned_abs(),
         counts: SlotCounts {
             fired: count("fired").unsigned_abs(),

@@ -74,6 +74,7 @@ verbs! {
     schedule_remove: SLOT;
     schedule_fire: TICKET ADMIT SLOT;
     schedule_skip: SLOT;
+    schedule_stuck: SLOT;
     turn: ;
     gate_set: ;
     gate_remove: ;

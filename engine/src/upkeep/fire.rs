@@ -5,6 +5,7 @@
 use async_trait::async_trait;
 use rand::seq::SliceRandom;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use super::LIMIT;
 use crate::{
@@ -14,6 +15,13 @@ use crate::{
 
 /// A series of refusals with one reason is told of once in this time, ms; a daily one each time.
 const TELL_AGAIN_MS: i64 = 23 * 3_600_000;
+
+/// A slot that is stuck for so long is told of, ms.
+const TELL_STUCK_MS: i64 = 60_000;
+/// When a slot that is stuck is tried again: at first, and at most, ms.
+const TRY_AGAIN_MS: (i64, i64) = (1000, 15_000);
+/// Slots of one schedule that are decided in a row while others wait.
+const SHARE: usize = 50;
 
 /// Makes the jobs of schedules: the service's part, which knows what a schedule's `job` means and by what rules it goes.
 #[async_trait]
@@ -47,16 +55,19 @@ impl SlotRefusal {
     }
 }
 
-/// Decides on the slots that are due; how many decisions. `max_live` bounds the live jobs of a shard, as for an enqueue.
+/// Decides on the slots that are due, at most 500 a call; how many decisions. `max_live` bounds the live jobs of a shard, as for
+/// an enqueue.
 ///
 /// # Errors
 /// [`StoreError`] when the store cannot be reached.
 pub async fn fire(store: &Store, jobs: &dyn SlotJobs, max_live: u64) -> Result<usize, StoreError> {
-    fire_until(store, jobs, max_live, store.now().await?).await
+    let stop = CancellationToken::new();
+    fire_until(&Firer { store, jobs, max_live, stop: &stop }, store.now().await?).await
 }
 
 /// The same by a clock that is watched: after a jump nothing is decided until somebody has looked at it. By a wrong time
 /// every slot might seem to be over, and when the clock is set right again, none would be due for as long as it was wrong.
+/// After `stop` no slot is begun.
 ///
 /// # Errors
 /// [`StoreError`] when the store cannot be reached.
@@ -65,97 +76,152 @@ pub async fn fire_by(
     jobs: &dyn SlotJobs,
     max_live: u64,
     clock: &mut ClockWatch,
+    stop: &CancellationToken,
 ) -> Result<usize, StoreError> {
     let glance = clock.look(store).await?;
-    fire_seen(store, jobs, max_live, glance).await
+    fire_seen(store, (jobs, max_live), glance, stop).await
 }
 
 /// The same after a look at the clock.
 pub(super) async fn fire_seen(
     store: &Store,
-    jobs: &dyn SlotJobs,
-    max_live: u64,
+    (jobs, max_live): (&dyn SlotJobs, u64),
     glance: Glance,
+    stop: &CancellationToken,
 ) -> Result<usize, StoreError> {
     match store.clock_jump().await? {
         Some(_) => Ok(0),
         // Not by a time that is asked for now: the clock may jump after the look.
-        None => fire_until(store, jobs, max_live, glance.now).await,
+        None => fire_until(&Firer { store, jobs, max_live, stop }, glance.now).await,
     }
 }
 
-async fn fire_until(store: &Store, jobs: &dyn SlotJobs, max_live: u64, now: UnixMs) -> Result<usize, StoreError> {
-    let mut decisions = 0;
-    for shard in 0..store.shards() {
-        let mut due = store.due_schedules(shard, now, LIMIT).await?;
+/// What it takes to fire schedules.
+struct Firer<'a> {
+    store: &'a Store,
+    jobs: &'a dyn SlotJobs,
+    max_live: u64,
+    stop: &'a CancellationToken,
+}
+
+async fn fire_until(firer: &Firer<'_>, now: UnixMs) -> Result<usize, StoreError> {
+    let (shards, mut done) = (firer.store.shards(), Done::default());
+    // Not always from the first on: it might fill each tick.
+    let first = rand::random_range(0..shards);
+    for shard in (first..shards).chain(0..first) {
+        let mut due = firer.store.due_schedules(shard, now, LIMIT).await?;
         // Processes that tick together would each lose to the same other one.
         due.shuffle(&mut rand::rng());
         for schedule in &due {
+            if done.decisions >= LIMIT || firer.stop.is_cancelled() {
+                break;
+            }
             match schedule.spec.rules.timetable() {
-                Ok(table) => decisions += Firing::of((store, jobs, max_live), schedule, table, now).run().await?,
+                Ok(table) => done.add(Firing::of(firer, schedule, table, now).run(LIMIT - done.decisions).await?),
                 Err(error) => {
-                    let (tenant, name) = (&schedule.spec.tenant, &schedule.spec.name);
-                    tracing::error!(tenant, name, %error, "a schedule that an earlier version took cannot be read by this one");
+                    let slot = schedule.next.unwrap_or(now);
+                    stuck(firer, schedule, (schedule.cursor, slot), &error.to_string(), now).await?;
                 }
             }
         }
     }
-    Ok(decisions)
+    Ok(if done.has_more { done.decisions.max(LIMIT) } else { done.decisions })
+}
+
+/// What came of a round.
+#[derive(Default)]
+struct Done {
+    decisions: usize,
+    /// More can be decided at once.
+    has_more: bool,
+}
+
+impl Done {
+    fn add(&mut self, other: Self) {
+        self.decisions += other.decisions;
+        self.has_more |= other.has_more;
+    }
+}
+
+/// Lets a slot wait that cannot be decided now. It is told of when that lasts, and in the log when the reason is another one.
+async fn stuck(
+    firer: &Firer<'_>,
+    schedule: &Schedule,
+    (before, slot): (UnixMs, UnixMs),
+    why: &str,
+    now: UnixMs,
+) -> Result<(), StoreError> {
+    let (tenant, name) = (&schedule.spec.tenant, &schedule.spec.name);
+    let held = schedule.stuck.as_ref().filter(|held| held.slot == slot);
+    if held.is_none_or(|held| held.why != why) {
+        tracing::warn!(tenant, name, why, "a slot stays due");
+    }
+    let waited = held.map_or(0, |held| now - held.since);
+    let alert = (waited >= TELL_STUCK_MS).then(|| {
+        json!({ "schedule": name, "tenant": tenant, "slot": show(schedule, slot), "detail": why }).to_string()
+    });
+    let delay = waited.clamp(TRY_AGAIN_MS.0, TRY_AGAIN_MS.1);
+    firer.store.stick_slot(schedule, (before, slot), delay, (why, alert)).await
+}
+
+fn show(schedule: &Schedule, slot: UnixMs) -> String {
+    // An expression that cannot be read has no zone to show it in.
+    let table = schedule.spec.rules.timetable().or_else(|_| Timetable::parse("@hourly", "UTC"));
+    table.map(|table| table.show(slot)).unwrap_or_default()
 }
 
 /// One schedule's due slots.
 struct Firing<'a> {
-    store: &'a Store,
-    jobs: &'a dyn SlotJobs,
+    firer: &'a Firer<'a>,
     schedule: &'a Schedule,
     table: Timetable,
     now: UnixMs,
-    max_live: u64,
     /// The last slot that was missed, and when that was told of.
     missed: Option<MissedSlot>,
 }
 
 impl<'a> Firing<'a> {
-    fn of(
-        (store, jobs, max_live): (&'a Store, &'a dyn SlotJobs, u64),
-        schedule: &'a Schedule,
-        table: Timetable,
-        now: UnixMs,
-    ) -> Self {
-        Self { store, jobs, schedule, table, now, max_live, missed: schedule.last_missed.clone() }
+    fn of(firer: &'a Firer<'a>, schedule: &'a Schedule, table: Timetable, now: UnixMs) -> Self {
+        Self { firer, schedule, table, now, missed: schedule.last_missed.clone() }
     }
 
-    async fn run(mut self) -> Result<usize, StoreError> {
+    /// Decides on its slots, at most on so many.
+    async fn run(mut self, most: usize) -> Result<Done, StoreError> {
         let plan = self.schedule.plan(&self.table, self.now);
         let (mut before, mut decisions) = (self.schedule.cursor, 0);
         let untold =
             (self.schedule.untold > 0 && !plan.more).then_some(Dropped { slots: 0, first: before, last: before });
         if let Some(dropped) = plan.dropped.or(untold) {
             if !self.drop_slots(before, dropped, plan.more).await? {
-                return Ok(decisions);
+                return Ok(Done { decisions, has_more: false });
             }
             (before, decisions) = (dropped.last, 1);
         }
         for slot in plan.fire {
+            if decisions >= most.min(SHARE) || self.firer.stop.is_cancelled() {
+                return Ok(Done { decisions, has_more: true });
+            }
             if !self.decide(before, slot).await? {
-                return Ok(decisions);
+                return Ok(Done { decisions, has_more: false });
             }
             (before, decisions) = (slot, decisions + 1);
         }
-        Ok(if plan.more { decisions.max(LIMIT) } else { decisions })
+        Ok(Done { decisions, has_more: plan.more })
     }
 
     /// Counts what was missed because nothing fired in time; whether this process was the one to say so.
     async fn drop_slots(&self, before: UnixMs, dropped: Dropped, more: bool) -> Result<bool, StoreError> {
-        let detail = match self.schedule.spec.rules.missed {
-            Missed::Within { .. } => "nothing fired within the time that its policy allows",
-            _ => "nothing fired in time: no upkeep was running, or the store was full or away",
+        let tried = self.schedule.stuck.as_ref().filter(|held| (dropped.first..=dropped.last).contains(&held.slot));
+        let detail = match (tried, self.schedule.spec.rules.missed) {
+            (Some(held), _) => format!("it could not fire in time: {}", held.why),
+            (None, Missed::Within { .. }) => "nothing fired within the time that its policy allows".to_owned(),
+            (None, _) => "nothing fired in time: no upkeep was running, or the store was away".to_owned(),
         };
         let slots = self.schedule.untold + u64::from(dropped.slots);
         let why = SlotRefusal::of("not_fired", detail);
         let alert = (!more).then(|| self.alert(slots, dropped.last, &why));
         let said =
-            self.store.skip_slots(self.schedule, &self.table, before, dropped, (&why.to_string(), alert)).await?;
+            self.firer.store.skip_slots(self.schedule, &self.table, before, dropped, (&why.to_string(), alert)).await?;
         Ok(said == Slot::Skipped)
     }
 
@@ -167,7 +233,7 @@ impl<'a> Firing<'a> {
         };
         let (tenant, name) = (&self.schedule.spec.tenant, &self.schedule.spec.name);
         if let SlotRefusal::NotNow(detail) = &why {
-            tracing::warn!(tenant, name, detail, "a slot stays due");
+            stuck(self.firer, self.schedule, (before, slot), detail, self.now).await?;
             return Ok(false);
         }
         tracing::warn!(tenant, name, slot = self.table.show(slot), %why, "a schedule did not fire");
@@ -175,24 +241,28 @@ impl<'a> Firing<'a> {
         let old = self.old_news(before, &why.to_string());
         let alert = old.map_or_else(|| self.alert(1, slot, &why), |_| String::new());
         let why = why.to_string();
-        let said = self.store.skip_slots(self.schedule, &self.table, before, dropped, (&why, Some(alert))).await?;
+        let said =
+            self.firer.store.skip_slots(self.schedule, &self.table, before, dropped, (&why, Some(alert))).await?;
         self.missed = Some(MissedSlot { slot, at: self.now, why, told_at: old.unwrap_or(self.now) });
         Ok(said == Slot::Skipped)
     }
 
     async fn try_slot(&self, before: UnixMs, slot: UnixMs) -> Result<Result<bool, SlotRefusal>, StoreError> {
-        let job = match self.jobs.job(self.schedule, slot).await {
+        let most = self.firer.max_live;
+        let job = match self.firer.jobs.job(self.schedule, slot).await {
             Ok(job) => job,
             Err(why) => return Ok(Err(why)),
         };
-        let said = self.store.fire_slot(self.schedule, &self.table, before, (slot, job), self.max_live).await;
+        let said = self.firer.store.fire_slot(self.schedule, &self.table, before, (slot, job), most).await;
         Ok(match said {
             Ok(Slot::Fired(job)) => {
                 tracing::debug!(%job, name = self.schedule.spec.name, slot, "a schedule fired");
                 Ok(true)
             }
             Ok(Slot::Skipped | Slot::Overtaken) => Ok(false),
-            Ok(Slot::Full(live)) => Err(SlotRefusal::NotNow(format!("{live} jobs are waiting already"))),
+            Ok(Slot::Full(_)) => {
+                Err(SlotRefusal::NotNow(format!("{most} jobs are waiting already, and more are not taken in")))
+            }
             Ok(Slot::Spent(used)) => {
                 Err(SlotRefusal::of("quota_exceeded", format!("its quota is used up ({used} used)")))
             }

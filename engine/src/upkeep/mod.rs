@@ -182,13 +182,13 @@ impl Upkeep {
     /// Fires schedules, too: each `every_ms`, with the jobs that `jobs` makes, as far as there are less than `max_live` in a shard.
     #[must_use]
     pub fn with_schedules(mut self, store: &Store, jobs: Arc<dyn SlotJobs>, every_ms: u64, max_live: u64) -> Self {
-        let (store, clock) = (store.clone(), self.clock.clone());
+        let (store, clock, stop) = (store.clone(), self.clock.clone(), self.stop.clone());
         self.loops.push(tokio::spawn(drive("fire", every_ms, self.stop.clone(), move || {
-            let (store, jobs, clock) = (store.clone(), jobs.clone(), clock.clone());
+            let (store, jobs, clock, stop) = (store.clone(), jobs.clone(), clock.clone(), stop.clone());
             async move {
                 // Held for the look alone: what rescues jobs looks at the same clock, and does not wait for the jobs of schedules.
                 let glance = clock.lock().await.look(&store).await?;
-                fire_seen(&store, &*jobs, max_live, glance).await
+                fire_seen(&store, (&*jobs, max_live), glance, &stop).await
             }
         })));
         self

@@ -33,6 +33,7 @@ mod resources;
 mod schedules;
 mod schedules_kept;
 mod schedules_killed;
+mod schedules_stuck;
 mod signals;
 mod stalls;
 mod steps;

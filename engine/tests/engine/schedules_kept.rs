@@ -9,6 +9,7 @@ use leasehold_engine::{
     testing::{Lab, NOON},
     upkeep,
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::schedules::{Maker, hourly, put, spec};
 
@@ -18,7 +19,8 @@ async fn a_clock_that_jumps_a_month_decides_on_no_slot_until_somebody_has_looked
     let (lab, maker) = (Lab::new().await, Maker::default());
     let mut clock = ClockWatch::new(60_000, 15_000);
     put(&lab.store, &hourly("once")).await;
-    let mut fire = async || upkeep::fire_by(&lab.store, &maker, 1000, &mut clock).await.unwrap();
+    let stop = CancellationToken::new();
+    let mut fire = async || upkeep::fire_by(&lab.store, &maker, 1000, &mut clock, &stop).await.unwrap();
     assert_eq!(fire().await, 0);
     lab.at(30 * 24 * HOUR);
     assert_eq!((fire().await, fire().await), (0, 0));

@@ -7,7 +7,7 @@
 local member, by_name, expected, most = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local rules, job, rhythm, cursor, next_slot = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
 local key, names = schedule_key(member), prefix .. ':schedule_names'
-local held = redis.call('HMGET', key, 'revision', 'rules', 'job', 'rhythm', 'cursor')
+local held = redis.call('HMGET', key, 'revision', 'rules', 'job', 'rhythm', 'cursor', 'next')
 local revision = tonumber(held[1] or 0)
 local same = revision > 0 and held[2] == rules and held[3] == job
 local wanted = expected == '*' and revision or tonumber(expected)
@@ -18,5 +18,5 @@ if held[4] ~= rhythm and tonumber(held[5] or 0) > tonumber(cursor) then return {
 redis.call('HSET', key, 'revision', revision + 1, 'rules', rules, 'job', job, 'rhythm', rhythm, 'changed_at', string.format('%.0f', NOW))
 redis.call('ZADD', names, 0, member)
 redis.call('ZADD', prefix .. ':schedules_by_name', 0, by_name)
-if held[4] ~= rhythm then move(member, cursor, next_slot) end
+if held[4] ~= rhythm then move(member, cursor, next_slot) else line_up(member, held[6]) end
 return { 'written', revision + 1 }
