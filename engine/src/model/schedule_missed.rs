@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{UnixMs, schedule_times::Timetable};
 
-/// A slot that fires at most this long after its time is on time: restarts and moves of Redis take that long, ms.
+/// A slot that fires at most this long after its time is on time, if the next one's time is not over by then: restarts and moves
+/// of Redis take that long, ms.
 pub const ON_TIME_MS: i64 = 60_000;
 /// The most slots that `all` makes up for.
 const MAX_ALL: u32 = 1000;
@@ -18,7 +19,8 @@ const MAX_WITHIN_MS: i64 = 366 * 86_400_000;
 /// Slots that one plan looks at; when more are due, the next plan goes on.
 const LOOK: usize = 5000;
 
-/// What becomes of missed slots: those that are more than [`ON_TIME_MS`] late. Text form: `skip`, `once`, `all:10`, `within:15m`.
+/// What becomes of missed slots: those that are more than [`ON_TIME_MS`] late, or later
+/// than the next slot. Text form: `skip`, `once`, `all:10`, `within:15m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Missed {
@@ -34,7 +36,7 @@ pub enum Missed {
     },
     /// Those fire that are at most so late.
     Within {
-        /// How late, ms; 1 s to 366 days.
+        /// How late, ms; 1 s to 366 days. Less than [`ON_TIME_MS`] counts as it is said.
         ms: i64,
     },
 }
@@ -129,14 +131,15 @@ impl Plan {
     pub fn make(table: &Timetable, missed: Missed, cursor: UnixMs, now: UnixMs) -> Self {
         let mut due: Vec<UnixMs> = table.slots_after(cursor).take_while(|slot| *slot <= now).take(LOOK + 1).collect();
         let more = due.len() > LOOK;
+        let until = |at: usize| due.get(at + 1).map_or(UnixMs::MAX, |next| *next).min(due[at] + ON_TIME_MS);
+        let late = (0..due.len().min(LOOK)).take_while(|at| now > until(*at)).count();
         due.truncate(LOOK);
-        let late = due.partition_point(|slot| now - slot > ON_TIME_MS);
         let dropped = match missed {
             Missed::Skip => late,
             // With more to come, the last ones here may be among the newest of all: the next plan knows.
             Missed::Once => late.saturating_sub(1),
             Missed::All { at_most } => late.saturating_sub(at_most as usize),
-            Missed::Within { ms } => late.min(due.partition_point(|slot| now - slot > ms)),
+            Missed::Within { ms } => due.partition_point(|slot| now - slot > ms),
         };
         let fire = if more && !matches!(missed, Missed::Within { .. }) { Vec::new() } else { due.split_off(dropped) };
         due.truncate(dropped);
@@ -182,13 +185,27 @@ mod tests {
 
     #[test]
     fn what_is_on_time_fires_whatever_the_policy_says() {
-        for policy in ["skip", "once", "all:1", "within:1s"] {
+        for policy in ["skip", "once", "all:1", "within:60s"] {
             assert_eq!(plan(policy, HOUR), (0, vec![1]), "{policy}");
             assert_eq!(plan(policy, HOUR + ON_TIME_MS), (0, vec![1]), "{policy}");
             assert_eq!(plan(policy, HOUR - 1), (0, vec![]), "{policy}");
         }
         assert_eq!(plan("skip", HOUR + ON_TIME_MS + 1), (1, vec![]));
+        assert_eq!(plan("within:30s", HOUR + 30_000), (0, vec![1]));
+        assert_eq!(plan("within:30s", HOUR + 30_001), (1, vec![]), "less than a minute counts as it is said");
         assert_eq!(plan("once", 3 * HOUR), (1, vec![2, 3]), "the newest of the missed ones, and the one on time");
+    }
+
+    #[test]
+    fn what_is_later_than_the_next_slot_is_not_on_time() {
+        let table = Timetable::parse("*/10 * * * * *", "UTC").unwrap();
+        for (policy, dropped, fires) in
+            [("skip", 3, vec![40, 50]), ("once", 2, vec![30, 40, 50]), ("within:15s", 3, vec![40, 50])]
+        {
+            let plan = Plan::make(&table, policy.parse().unwrap(), 0, 50_000);
+            let fire: Vec<i64> = plan.fire.iter().map(|slot| slot / 1000).collect();
+            assert_eq!((plan.dropped.map_or(0, |d| d.slots), fire), (dropped, fires), "{policy}");
+        }
     }
 
     #[test]
@@ -206,7 +223,7 @@ mod tests {
     #[test]
     fn a_long_outage_of_a_busy_schedule_is_looked_at_in_bounded_plans() {
         let table = Timetable::parse("* * * * * *", "UTC").unwrap();
-        for (policy, dropped, fired) in [("skip", 11_939, 61), ("once", 11_938, 62), ("all:1000", 10_939, 1061)] {
+        for (policy, dropped, fired) in [("skip", 11_998, 2), ("once", 11_997, 3), ("all:1000", 10_998, 1002)] {
             let (mut cursor, mut lost, mut ran) = (0, 0, 0);
             for _ in 0..9 {
                 let plan = Plan::make(&table, policy.parse().unwrap(), cursor, 12_000_000);

@@ -92,7 +92,8 @@ impl Store {
     }
 
     /// Says that the slot after `before` cannot be decided now, and why: it is due again after a delay. `alert` (a JSON
-    /// document) is told once, until the slot is decided.
+    /// document) is told once, until a slot of the schedule
+    /// fires.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be reached; ask again.

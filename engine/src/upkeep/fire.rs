@@ -219,7 +219,10 @@ impl<'a> Firing<'a> {
         };
         let slots = self.schedule.untold + u64::from(dropped.slots);
         let why = SlotRefusal::of("not_fired", detail);
-        let alert = (!more).then(|| self.alert(slots, dropped.last, &why));
+        // A schedule that is stuck gives up one slot after the other, which is one piece of news.
+        let is_old =
+            tried.is_some() && slots == u64::from(dropped.slots) && self.old_news(before, &why.to_string()).is_some();
+        let alert = (!more).then(|| if is_old { String::new() } else { self.alert(slots, dropped.last, &why) });
         let said =
             self.firer.store.skip_slots(self.schedule, &self.table, before, dropped, (&why.to_string(), alert)).await?;
         Ok(said == Slot::Skipped)

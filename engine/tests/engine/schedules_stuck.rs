@@ -104,6 +104,26 @@ async fn a_slot_that_is_stuck_says_why_and_is_told_of_after_a_minute_once() {
     let missed = schedule.last_missed.unwrap();
     assert_eq!(missed.why, "not_fired: it could not fire in time: its secret is missing");
     assert_eq!(schedule.stuck.map(|stuck| stuck.slot), Some(NOON + 2 * MINUTE), "the next one is stuck, too");
+    for minute in 3..=9 {
+        lab.at(minute * MINUTE + 1);
+        fire(&lab, &jobs).await;
+    }
+    assert_eq!(held(&lab, "stuck-1").await.counts.missed, 8);
+    assert_eq!(lab.store.alerts(0, 99).await.unwrap().len(), 1, "one reason is told of once");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_schedule_whose_slots_are_stuck_one_after_the_other_is_told_of_once() {
+    let (lab, jobs) = (Lab::new().await, Picky::default());
+    put(&lab.store, &each_minute("stuck-1", "once")).await;
+    for second in (60..900).step_by(5) {
+        lab.at(second * 1000);
+        fire(&lab, &jobs).await;
+    }
+    let alerts = lab.store.alerts(0, 99).await.unwrap();
+    let told = |word: &str| alerts.iter().filter(|alert| alert.word == word).count();
+    assert_eq!((told("schedule_stuck"), told("schedule_missed")), (1, 1), "{alerts:?}");
     lab.finish().await;
 }
 

@@ -20,6 +20,7 @@ local lateness = math.max(NOW - tonumber(slot), 0)
 local most = math.max(lateness, tonumber(last[3] or 0))
 local function number(n) return string.format('%.0f', n) end
 redis.call('HINCRBY', key, 'fired', 1)
+redis.call('HDEL', key, 'stuck_told')
 if lateness > on_time then redis.call('HINCRBY', key, 'late', 1) end
 redis.call('HINCRBY', key, 'lateness_sum', number(lateness))
 redis.call('HSET', key, 'fired_slot', slot, 'fired_at', number(NOW), 'fired_job', id, 'lateness', number(lateness), 'max_lateness', number(most))

@@ -18,5 +18,6 @@ if held[4] ~= rhythm and tonumber(held[5] or 0) > tonumber(cursor) then return {
 redis.call('HSET', key, 'revision', revision + 1, 'rules', rules, 'job', job, 'rhythm', rhythm, 'changed_at', string.format('%.0f', NOW))
 redis.call('ZADD', names, 0, member)
 redis.call('ZADD', prefix .. ':schedules_by_name', 0, by_name)
+redis.call('HDEL', key, 'stuck_told')
 if held[4] ~= rhythm then move(member, cursor, next_slot) else line_up(member, held[6]) end
 return { 'written', revision + 1 }

@@ -11,9 +11,9 @@ local function decided(member, revision, before)
   if held[2] ~= before then return { 'decided', held[2] } end
 end
 
--- Nothing is known against the next slot.
+-- Nothing is known against the next slot. That its schedule was told of stays known until one fires.
 local function line_up(member, next_slot)
-  redis.call('HDEL', schedule_key(member), 'stuck_slot', 'stuck_since', 'stuck_why', 'stuck_told')
+  redis.call('HDEL', schedule_key(member), 'stuck_slot', 'stuck_since', 'stuck_why')
   redis.call('ZADD', prefix .. ':schedules', next_slot, member)
 end
 
