@@ -20,19 +20,14 @@ use croner::{
     parser::{CronParser, Seconds, Year},
 };
 
-use super::{UnixMs, schedule_fields};
+use super::{UnixMs, schedule_fields, schedule_zones};
 
 /// Longest expression, in bytes.
 const MAX_EXPRESSION: usize = 256;
 /// Days after which the calendar repeats: 400 years.
 const CALENDAR_DAYS: usize = 146_097;
-/// What people write, and what the tz database calls it.
-const ALSO_KNOWN: [(&str, &str); 4] = [
-    ("asia/beijing", "Asia/Shanghai"),
-    ("beijing", "Asia/Shanghai"),
-    ("utc+8", "Asia/Shanghai"),
-    ("gmt+8", "Asia/Shanghai"),
-];
+/// 2100: the tables of the tz database end there, and know no summer time beyond.
+const KNOWN_UNTIL_MS: UnixMs = 4_102_444_800_000;
 
 /// Why an expression or a zone was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -71,6 +66,11 @@ impl BadTimetable {
         }
     }
 }
+
+/// A look ahead begins where no summer time is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the tz database knows no summer time after 2099, so that no slot is shown from then on")]
+pub struct TooFarAhead;
 
 /// A cron expression in a time zone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,6 +116,18 @@ impl Timetable {
     /// The slots after an instant, in order.
     pub fn slots_after(&self, at: UnixMs) -> impl Iterator<Item = UnixMs> + '_ {
         std::iter::successors(self.next_after(at), |slot| self.next_after(*slot))
+    }
+
+    /// The next slots after an instant as the zone shows them, for people to look at: those until the end of 2099.
+    ///
+    /// # Errors
+    /// [`TooFarAhead`]: the instant is later than that.
+    pub fn preview(&self, after: UnixMs, count: usize) -> Result<Vec<String>, TooFarAhead> {
+        if after >= KNOWN_UNTIL_MS {
+            return Err(TooFarAhead);
+        }
+        let known = self.slots_after(after).take_while(|slot| *slot < KNOWN_UNTIL_MS);
+        Ok(known.take(count).map(|slot| self.show(slot)).collect())
     }
 
     /// An instant as the zone shows it, with its offset: RFC 3339.
@@ -194,24 +206,7 @@ fn fits_a_day(cron: &Cron) -> bool {
 }
 
 fn unknown_zone(zone: &str) -> BadTimetable {
-    BadTimetable::UnknownZone { zone: cut(zone), nearest: nearest_zone(zone) }
-}
-
-fn nearest_zone(zone: &str) -> Option<&'static str> {
-    let asked = zone.trim().to_ascii_lowercase().replace(' ', "_");
-    if asked.is_empty() || asked.len() > 64 {
-        return None;
-    }
-    if let Some((_, known)) = ALSO_KNOWN.iter().find(|(also, _)| *also == asked) {
-        return Some(known);
-    }
-    let names = || chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name());
-    let city = |name: &str| name.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
-    let same = names().find(|name| name.to_ascii_lowercase() == asked).or_else(|| names().find(|n| city(n) == asked));
-    same.or_else(|| {
-        let far = |name: &&str| strsim::damerau_levenshtein(&name.to_ascii_lowercase(), &asked);
-        names().min_by_key(far).filter(|near| far(near) * 3 <= asked.len())
-    })
+    BadTimetable::UnknownZone { zone: cut(zone), nearest: schedule_zones::nearest(zone) }
 }
 
 fn cut(text: &str) -> String {

@@ -1,6 +1,7 @@
 //! The slots against a reference that looks at every second or minute of the time line.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+use chrono::Timelike;
 use proptest::prelude::*;
 
 use super::*;
@@ -229,6 +230,21 @@ fn an_unknown_zone_is_refused_with_the_nearest_known_one() {
     assert_eq!(near("Asia/Beijing"), Some("Asia/Shanghai"));
     assert_eq!(near("Berlin"), Some("Europe/Berlin"));
     assert_eq!(near("America/New York"), Some("America/New_York"));
+    for (given, zone) in [
+        ("PST", Some("America/Los_Angeles")),
+        ("CST", Some("Asia/Shanghai")),
+        ("XST", None),
+        ("+08:00", Some("Asia/Shanghai")),
+        ("UTC+8", Some("Asia/Shanghai")),
+        ("UTC+9", Some("Etc/GMT-9")),
+        ("gmt-5", Some("Etc/GMT+5")),
+        ("+00:00", Some("UTC")),
+        ("+05:30", None),
+        ("UTC+99", None),
+    ] {
+        assert_eq!(near(given), zone, "{given}");
+    }
+    assert!("Etc/GMT-9".parse::<Tz>().is_ok_and(|zone| zone.from_utc_datetime(&NaiveDateTime::default()).hour() == 9));
     assert_eq!(near("Mars/Olympus_Mons"), None);
     assert_eq!(near(""), None);
     let text = Timetable::parse("0 0 * * *", "Asia/Shangai").unwrap_err().to_string();
@@ -311,6 +327,14 @@ proptest! {
             prop_assert!(next > at);
         }
     }
+}
+
+#[test]
+fn a_look_ahead_ends_where_no_summer_time_is_known() {
+    let yearly = table("0 0 1 7 *", "Europe/Berlin");
+    let last = yearly.preview(ms("2097-01-01T00:00:00Z"), 10).unwrap();
+    assert_eq!(last.last().map(String::as_str), Some("2099-07-01T00:00:00+02:00"));
+    assert_eq!(yearly.preview(ms("2100-01-01T00:00:00Z"), 10), Err(TooFarAhead));
 }
 
 #[test]
