@@ -27,6 +27,22 @@ pub fn kind_names() -> Vec<&'static str> {
     kinds().iter().map(|kind| kind.name()).collect()
 }
 
+/// Whether there is a kind of this name that may be asked for, and whether the arguments have its form. No rule is asked.
+///
+/// # Errors
+/// As [`Catalogue::admit`] for the same.
+pub fn check_form(name: &str, args: serde_json::Value) -> Result<(), Refusal> {
+    let kinds = kinds();
+    let asked: Vec<_> = kinds.iter().filter(|kind| !kind.internal()).collect();
+    match asked.iter().find(|kind| kind.name() == name) {
+        Some(kind) => kind.check_form(args),
+        None => {
+            let known: Vec<_> = asked.iter().map(|kind| kind.name()).collect();
+            Err(catalogue::unknown(ErrorCode::UnknownKind, "kind", name, &known))
+        }
+    }
+}
+
 /// Every kind that this program knows. Workers look into the queues in this order: somebody waits for a code.
 fn kinds() -> Vec<Box<dyn AnyKind>> {
     vec![

@@ -101,6 +101,9 @@ pub(crate) trait AnyKind: Send + Sync {
     fn steps(&self) -> &'static [&'static str];
     fn card(&self) -> KindCard;
 
+    /// Whether arguments have the kind's form; no rule is asked.
+    fn check_form(&self, args: Value) -> Result<(), Refusal>;
+
     /// The arguments as they are stored, and what the rules said.
     async fn admit(&self, asked: Asked<'_>) -> Result<(Vec<u8>, Admission), Refusal>;
 
@@ -155,6 +158,10 @@ impl<K: Kind> AnyKind for Registered<K> {
 
     fn card(&self) -> KindCard {
         KindCard { kind: K::NAME, summary: K::SUMMARY, queue: K::QUEUE, editable: K::EDITABLE, args: schema_of::<K>() }
+    }
+
+    fn check_form(&self, args: Value) -> Result<(), Refusal> {
+        arguments::read::<K>(K::RULE, args).map(drop)
     }
 
     async fn admit(&self, asked: Asked<'_>) -> Result<(Vec<u8>, Admission), Refusal> {

@@ -3,8 +3,10 @@
 use clap::Subcommand;
 use serde_json::json;
 
+use super::serve::schedules_beside;
 use super::{Failure, Global, Out};
-use crate::config::{Config, REFERENCE};
+use crate::config::{Config, ConfigError, REFERENCE};
+use crate::schedules;
 
 /// Show or check the configuration.
 #[derive(Debug, Subcommand)]
@@ -36,8 +38,8 @@ impl ConfigCommand {
 }
 
 fn check(global: &Global, out: &Out) -> Result<(), Failure> {
-    match Config::load(global.config.as_deref()) {
-        Ok(_) => {
+    match sound(global) {
+        Ok(()) => {
             out.show(&json!({ "ok": true, "complaints": [] }), |_| "the configuration is sound");
             Ok(())
         }
@@ -48,6 +50,15 @@ fn check(global: &Global, out: &Out) -> Result<(), Failure> {
             out.show(&json!({ "ok": false, "complaints": all }), |_| &error);
             Err(Failure::Shown)
         }
+    }
+}
+
+/// Reads the configuration, and the schedules beside it.
+fn sound(global: &Global) -> Result<(), ConfigError> {
+    let config = Config::load(global.config.as_deref())?;
+    match schedules_beside(global) {
+        Some(path) => schedules::load(&path, config.rules.calendar().name()).map(drop),
+        None => Ok(()),
     }
 }
 

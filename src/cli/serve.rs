@@ -197,10 +197,14 @@ fn schedules_of(
     global: &Global,
     config: &Config,
 ) -> Result<Option<Vec<FileSchedule>>, Failure> {
-    let beside = || Some(global.config.as_ref()?.with_file_name("schedules.toml")).filter(|path| path.is_file());
-    let Some(path) = named.or_else(beside) else { return Ok(None) };
+    let Some(path) = named.or_else(|| schedules_beside(global)) else { return Ok(None) };
     let read = schedules::load(&path, config.rules.calendar().name());
     read.map(Some).map_err(|error| Failure::failed("configuration", error.to_string()))
+}
+
+/// The file of schedules beside that of `--config`, if it is there.
+pub(super) fn schedules_beside(global: &Global) -> Option<PathBuf> {
+    Some(global.config.as_ref()?.with_file_name("schedules.toml")).filter(|path| path.is_file())
 }
 
 fn refused(error: &BootError) -> Failure {

@@ -135,9 +135,10 @@ impl Service {
         if self.parts.upkeep {
             let failed = |source| BootError::Store { url: "the limits of the configuration".to_owned(), source };
             start_limits::apply(&store, &config.limits).await.map_err(failed)?;
-            if let Some(file) = &options.schedules {
-                let failed = |source| BootError::Store { url: "schedules of a file".to_owned(), source };
-                schedules::apply(&store, file).await.map_err(failed)?;
+            let failed = |source| BootError::Store { url: "schedules of a file".to_owned(), source };
+            match &options.schedules {
+                Some(file) => schedules::apply(&store, file).await.map_err(failed)?,
+                None => schedules::warn_of_orphans(&store).await.map_err(failed)?,
             }
             let (maker, most) = (SlotMaker::new(store.clone(), catalogue.clone()), config.limits.max_waiting_jobs);
             let upkeep = Upkeep::start(&store, upkeep_options(&config, shelf.clone()));

@@ -100,6 +100,12 @@ fn schedule(table: Table, path: &Path, zone: &str) -> Result<FileSchedule, (Stri
         let what = "a callback is signed with the secret of an API key; set this schedule through the API instead";
         return Err(("job.callback_url".to_owned(), what.to_owned()));
     }
+    leasehold_jobs::check_form(&entry.job.kind, entry.job.args.clone()).map_err(|no| {
+        let field = no.field.as_deref().unwrap_or("args");
+        let said = [Some(&no.detail), no.remedy.as_ref(), no.limit.as_ref()];
+        (format!("job.{field}"), said.into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join("; "))
+    })?;
+    entry.job.check_labels().map_err(|taken| (taken.field(), taken.to_string()))?;
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let rules = ScheduleRules {
         cron: entry.cron,
@@ -142,6 +148,32 @@ pub async fn apply(store: &Store, file: &[FileSchedule]) -> Result<(), StoreErro
         }
     }
     forget_others(store, file).await
+}
+
+/// Says which schedules are a file's, when no file is read: they stay, although nobody may know of them any more.
+///
+/// # Errors
+/// [`StoreError`] when the store cannot be reached.
+pub async fn warn_of_orphans(store: &Store) -> Result<(), StoreError> {
+    let (mut names, mut after) = (Vec::new(), None::<(String, String)>);
+    loop {
+        let cursor = after.as_ref().map(|(tenant, name)| (tenant.as_str(), name.as_str()));
+        let page = store.schedules(None, cursor, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = Some((last.spec.tenant.clone(), last.spec.name.clone()));
+        let of_file = page.iter().filter(|schedule| schedule.spec.rules.from_file);
+        names.extend(of_file.map(|schedule| format!("{}/{}", schedule.spec.tenant, schedule.spec.name)));
+    }
+    if !names.is_empty() {
+        let (count, first) = (names.len(), names.iter().take(10).cloned().collect::<Vec<_>>().join(", "));
+        tracing::warn!(
+            count,
+            first,
+            "no file of schedules is read, and these are of one: they go on; give the file by --schedules, an empty one to forget \
+             them"
+        );
+    }
+    Ok(())
 }
 
 async fn forget_others(store: &Store, file: &[FileSchedule]) -> Result<(), StoreError> {
@@ -198,6 +230,9 @@ mod tests {
     #[test]
     fn everything_that_is_wrong_is_said_at_once_with_its_line_and_key() {
         let bad = |name: &str, line: &str| format!("[[schedule]]\nname = \"{name}\"\n{line}\n{JOB}\n");
+        let job = |what: &str, instead: &str| {
+            format!("[[schedule]]\nname = \"h\"\ncron = \"0 2 * * *\"\n{}\n", JOB.replace(what, instead))
+        };
         let text = [
             bad("a", "cron = \"0 0 30 2 *\""),
             bad("b", "cron = \"0 25 * * *\""),
@@ -207,6 +242,10 @@ mod tests {
             bad("no name!", "cron = \"0 2 * * *\""),
             bad("g", "cron = \"0 2 * * *\""),
             bad("g", "cron = \"0 3 * * *\""),
+            job("data_center_backup", "data_center_backupp"),
+            job("\"dc-1\"", "7"),
+            job("name = \"nightly\"", "name = \"nightly\", colour = 1"),
+            job(", args", ", labels = { slot = \"1\" }, args"),
         ];
         let error = of(&text.concat()).unwrap_err();
         let wanted = [
@@ -217,6 +256,10 @@ mod tests {
             (19, "schedule[4].retries", "unknown field `retries`"),
             (24, "schedule[5].name", "1 to 64 of"),
             (32, "schedule[7].name", "already"),
+            (36, "schedule[8].job.kind", "did you mean `data_center_backup`?"),
+            (40, "schedule[9].job.args.data_center", "string"),
+            (44, "schedule[10].job.args.colour", "there is no field `colour`"),
+            (48, "schedule[11].job.labels.slot", "the schedule's own"),
         ];
         assert_eq!(error.complaints.len(), wanted.len(), "{error}");
         for (complaint, (line, key, what)) in error.complaints.iter().zip(wanted) {

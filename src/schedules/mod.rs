@@ -20,7 +20,7 @@ use leasehold_jobs::{Actor, Admitted, Catalogue, Refusal, Submission, Tenant, po
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use file::{FileSchedule, apply, load};
+pub use file::{FileSchedule, apply, load, warn_of_orphans};
 
 /// The job that a schedule asks for at each slot: a job request without a time and without a code that can be used once.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,7 +41,7 @@ pub struct JobTemplate {
     /// Told of every change of each job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub callback_url: Option<String>,
-    /// The caller's own words; `schedule` and `slot` are added.
+    /// The caller's own words; `schedule` and `slot` are added, and taken.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// The caller's own id of whatever this belongs to.
@@ -50,6 +50,26 @@ pub struct JobTemplate {
     /// The user's second confirmation (VERIFY-03), for every slot.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub confirmed: bool,
+}
+
+/// Labels that each job of a schedule gets, by which it is known.
+const OWN_LABELS: [&str; 2] = ["schedule", "slot"];
+
+/// A schedule's job brings a label that is not its own to give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the label `{0}` is the schedule's own: each of its jobs gets it; use another name")]
+pub(crate) struct TakenLabel(&'static str);
+
+impl TakenLabel {
+    pub(crate) fn field(self) -> String {
+        format!("job.labels.{}", self.0)
+    }
+}
+
+impl JobTemplate {
+    pub(crate) fn check_labels(&self) -> Result<(), TakenLabel> {
+        OWN_LABELS.into_iter().find(|name| self.labels.contains_key(*name)).map_or(Ok(()), |name| Err(TakenLabel(name)))
+    }
 }
 
 fn no_args() -> Value {
@@ -85,8 +105,7 @@ impl Kept {
     ) -> Result<Admitted, Refusal> {
         let Self { job, callback } = self;
         let mut labels = job.labels;
-        labels.entry("schedule".to_owned()).or_insert_with(|| name.to_owned());
-        labels.entry("slot".to_owned()).or_insert_with(|| stamp(slot));
+        labels.extend(OWN_LABELS.map(str::to_owned).into_iter().zip([name.to_owned(), stamp(slot)]));
         let asked = Submission {
             kind: job.kind,
             tenant,
