@@ -27,6 +27,7 @@ pub mod problem;
 mod queues;
 pub mod routes;
 mod schedule_metrics;
+mod schedule_pause;
 mod schedule_view;
 mod schedules;
 pub mod serve;

@@ -10,7 +10,7 @@ use utoipa::OpenApi;
 
 use super::{
     alerts, changes, clock, deliveries, docs, enqueue, explain, gates, health, jobs, keys, kinds, metrics, problem,
-    queues, schedules, signals, sse, tenants, webhooks,
+    queues, schedule_pause, schedules, signals, sse, tenants, webhooks,
 };
 
 #[derive(OpenApi)]
@@ -23,7 +23,8 @@ use super::{
         clock::accept_clock, gates::stops::kill, gates::stops::unkill, gates::limits::put_limit, gates::limits::remove_limit,
         gates::freezes::show_freeze, gates::freezes::put_freeze, gates::freezes::remove_freeze,
         gates::windows::list_windows, gates::windows::show_window, gates::windows::put_window, gates::windows::remove_window,
-        schedules::list, schedules::show, schedules::write, schedules::remove, schedules::preview, alerts::list,
+        schedules::list, schedules::show, schedules::write, schedules::remove, schedules::preview, schedule_pause::pause_schedule,
+        schedule_pause::resume_schedule, alerts::list,
         tenants::list, tenants::show, tenants::write, tenants::quotas, tenants::backups,
         webhooks::list, webhooks::create, webhooks::show, webhooks::switch, webhooks::remove, webhooks::rotate,
         deliveries::list, deliveries::replay, keys::list, keys::create, keys::revoke,

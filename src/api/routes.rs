@@ -8,7 +8,7 @@ use axum::{
 
 use super::{
     alerts, changes, clock, deliveries, docs, edge, enqueue, explain, gates, health, jobs, keys, kinds, metrics,
-    queues, schedules, signals, sse, state::ApiState, tenants, webhooks,
+    queues, schedule_pause, schedules, signals, sse, state::ApiState, tenants, webhooks,
 };
 
 /// Path → what is there.
@@ -42,6 +42,8 @@ fn table() -> Vec<(&'static str, MethodRouter<ApiState>)> {
         ("/v1/schedules",                get(schedules::list)),
         ("/v1/schedules/{name}",         get(schedules::show).put(schedules::write).delete(schedules::remove)),
         ("/v1/schedules/{name}/preview", get(schedules::preview)),
+        ("/v1/schedules/{name}/pause",   post(schedule_pause::pause_schedule)),
+        ("/v1/schedules/{name}/resume",  post(schedule_pause::resume_schedule)),
         ("/v1/alerts",                   get(alerts::list)),
         ("/v1/tenants",                  get(tenants::list)),
         ("/v1/tenants/{id}",             get(tenants::show).put(tenants::write)),

@@ -64,7 +64,12 @@ fn read_cursor(text: &str) -> Result<(String, String), Problem> {
 }
 
 /// The schedule of this name, if it is this caller's to see; otherwise it does not exist (AC-199).
-async fn find(state: &ApiState, caller: &Caller, name: &str, asked: Option<&str>) -> Result<Schedule, Problem> {
+pub(super) async fn find(
+    state: &ApiState,
+    caller: &Caller,
+    name: &str,
+    asked: Option<&str>,
+) -> Result<Schedule, Problem> {
     let missing = || Problem::not_found("schedule", name);
     check_id("name", name).map_err(|_| missing())?;
     if let Some(tenant) = asked {
@@ -96,7 +101,7 @@ pub(super) async fn show(
     answer(&state, StatusCode::OK, &schedule).await
 }
 
-async fn answer(state: &ApiState, status: StatusCode, schedule: &Schedule) -> Result<Response, Problem> {
+pub(super) async fn answer(state: &ApiState, status: StatusCode, schedule: &Schedule) -> Result<Response, Problem> {
     let tag = HeaderValue::from_str(&format!("\"{}\"", schedule.revision)).unwrap_or(HeaderValue::from_static("\"0\""));
     let now = state.store().now().await?;
     Ok((status, [(header::ETAG, tag)], Json(view(schedule, now))).into_response())
@@ -104,7 +109,8 @@ async fn answer(state: &ApiState, status: StatusCode, schedule: &Schedule) -> Re
 
 /// Makes a schedule, or replaces what is said of it. While its times stay the same, a slot that is due stays due.
 #[utoipa::path(put, path = "/v1/schedules/{name}", tag = "schedules", request_body = ScheduleRequest,
-    params(("name" = String, Path), ("If-Match" = Option<String>, Header, description = "The `ETag` that was seen; another one is refused.")),
+    params(("name" = String, Path), ("If-Match" = Option<String>, Header, description = "The `ETag` that was seen; another one is refused. `*`: whichever it has, if there is one."),
+        ("If-None-Match" = Option<String>, Header, description = "`*`: only when there is none.")),
     responses((status = 200, description = "Replaced, or there already.", body = ScheduleView), (status = 201, description = "New.", body = ScheduleView)))]
 pub(super) async fn write(
     State(state): State<ApiState>,
@@ -116,7 +122,7 @@ pub(super) async fn write(
     caller.check(Permission::WriteSchedules)?;
     caller.check_tenant(&ask.job.tenant)?;
     check_id("name", &name)?;
-    let expected = version_of(&headers)?;
+    let expected = expected_of(&state, &headers, (&ask.job.tenant, &name)).await?;
     let zone = ask.zone.clone().unwrap_or_else(|| state.rules().calendar().name().to_owned());
     let rules = ScheduleRules {
         cron: ask.cron.clone(),
@@ -146,6 +152,25 @@ pub(super) async fn write(
     answer(&state, if revision == 1 { StatusCode::CREATED } else { StatusCode::OK }, &held).await
 }
 
+/// The revision that is to be replaced: that of `If-Match`, 0 for `If-None-Match: *`, `None` when the caller names none.
+async fn expected_of(
+    state: &ApiState,
+    headers: &HeaderMap,
+    (tenant, name): (&str, &str),
+) -> Result<Option<u32>, Problem> {
+    let given = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default().trim());
+    match (given(header::IF_NONE_MATCH), given(header::IF_MATCH)) {
+        (None, Some("*")) => {
+            let held = state.store().schedule(tenant, name).await?;
+            held.map(|held| Some(held.revision)).ok_or_else(|| seen_another(0))
+        }
+        (None, _) => version_of(headers),
+        (Some("*"), None) => Ok(Some(0)),
+        (Some(_), _) => Err(Problem::invalid("If-None-Match", "only `*` is known here, and not beside If-Match")
+            .remedy("give If-None-Match: * to make a schedule, or If-Match with the ETag that was seen to replace it")),
+    }
+}
+
 /// The job, asked for as if its first slot were now: what is refused then is refused at once.
 async fn check_job(
     state: &ApiState,
@@ -158,6 +183,7 @@ async fn check_job(
         Some(field) => problem.field(format!("job.{field}")),
         None => problem.field("job"),
     };
+    ask.job.check_labels().map_err(|taken| Problem::invalid(taken.field(), taken.to_string()))?;
     let tenant_id = ask.job.tenant.clone();
     let tenant = tenants::read(state, &tenant_id).await?.ok_or_else(|| of_job(unknown_tenant(&tenant_id)))?;
     let url = ask.job.callback_url.clone();
@@ -190,7 +216,7 @@ pub(super) fn bad_times(bad: BadTimetable) -> Problem {
     }
 }
 
-fn seen_another(revision: u32) -> Problem {
+pub(super) fn seen_another(revision: u32) -> Problem {
     let detail = match revision {
         0 => "there is no such schedule by now".to_owned(),
         revision => format!("the schedule is at revision {revision} by now"),
@@ -242,6 +268,6 @@ pub(super) async fn preview(
         Some(from) => from.timestamp_millis(),
         None => state.store().now().await?,
     };
-    let slots = table.slots_after(from).take(count).map(|slot| table.show(slot)).collect();
+    let slots = table.preview(from, count).map_err(|far| Problem::invalid("from", far.to_string()))?;
     Ok(Json(Preview { name, cron: rules.cron.clone(), zone: rules.zone.clone(), slots }))
 }

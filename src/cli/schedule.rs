@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use reqwest::Method;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::client::{Client, path, query};
 use super::out::text;
@@ -54,8 +54,8 @@ impl Schedule {
                 let answer = Client::new(global)?.delete(&named.path()).await?;
                 out.show(&answer, |_| format!("{} is removed", named.name));
             }
-            Self::Pause(named) => named.switch(&Client::new(global)?, true, out).await?,
-            Self::Resume(named) => named.switch(&Client::new(global)?, false, out).await?,
+            Self::Pause(named) => named.switch(&Client::new(global)?, "pause", out).await?,
+            Self::Resume(named) => named.switch(&Client::new(global)?, "resume", out).await?,
         }
         Ok(())
     }
@@ -66,18 +66,9 @@ impl Named {
         path(&["v1", "schedules", &self.name]) + &query([("tenant", self.tenant.clone())])
     }
 
-    /// Writes what was read, with the pause changed, unless somebody else was first.
-    async fn switch(&self, client: &Client, paused: bool, out: &Out) -> Result<(), Failure> {
-        let held = client.get(&self.path()).await?;
-        let said = ["cron", "zone", "missed", "job"]
-            .iter()
-            .filter_map(|name| Some(((*name).to_owned(), held.get(name)?.clone())));
-        let mut body: Map<String, Value> = said.collect();
-        body.insert("paused".to_owned(), json!(paused));
-        let etag = format!("\"{}\"", text(&held, "revision"));
-        let to = path(&["v1", "schedules", &self.name]);
-        let answer = client.call(Method::PUT, &to, Some(&Value::Object(body)), &[("if-match", &etag)]).await?;
-        out.show(&answer, written);
+    async fn switch(&self, client: &Client, verb: &str, out: &Out) -> Result<(), Failure> {
+        let to = path(&["v1", "schedules", &self.name, verb]) + &query([("tenant", self.tenant.clone())]);
+        out.show(&client.call(Method::POST, &to, None, &[]).await?, written);
         Ok(())
     }
 }

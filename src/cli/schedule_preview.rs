@@ -7,6 +7,7 @@ use leasehold_jobs::policy::calendar::Calendar;
 use serde_json::{Value, json};
 
 use super::client::{Client, path, query};
+use super::out::text;
 use super::{Failure, Global, Out, config, time};
 
 const PREVIEW_EXAMPLES: &str = "\
@@ -54,11 +55,22 @@ impl Preview {
 
     async fn of_server(&self, name: &str, global: &Global) -> Result<Vec<String>, Failure> {
         let client = Client::new(global)?;
-        let from = self.from.as_ref().map(|from| super::enqueue::instant(from, global)).transpose()?;
+        let from = match &self.from {
+            Some(text) => Some(time::write(read_from(text, &self.zone_of(name, &client).await?)?)),
+            None => None,
+        };
         let asked = [("tenant", self.tenant.clone()), ("count", Some(self.count.to_string())), ("from", from)];
         let answer = client.get(&(path(&["v1", "schedules", name, "preview"]) + &query(asked))).await?;
         let slots = answer.get("slots").and_then(Value::as_array).into_iter().flatten();
         Ok(slots.filter_map(|slot| slot.as_str().map(str::to_owned)).collect())
+    }
+
+    /// The zone of a schedule of the server.
+    async fn zone_of(&self, name: &str, client: &Client) -> Result<Calendar, Failure> {
+        let of = query([("tenant", self.tenant.clone())]);
+        let zone = text(&client.get(&(path(&["v1", "schedules", name]) + &of)).await?, "zone");
+        let known = zone.parse().map(Calendar::new);
+        known.map_err(|_| Failure::failed("zone", format!("this program does not know the time zone `{zone}`")))
     }
 
     fn of_expression(&self, global: &Global) -> Result<Vec<String>, Failure> {
@@ -71,14 +83,17 @@ impl Preview {
         let calendar = table.zone().parse().map(Calendar::new);
         let calendar = calendar.map_err(|_| Failure::Usage(format!("--zone: {zone}")))?;
         let from = match &self.from {
-            Some(text) => {
-                time::read(text, Utc::now(), &calendar).map_err(|e| Failure::Usage(format!("--from: {e}")))?
-            }
+            Some(text) => read_from(text, &calendar)?,
             None => Utc::now(),
         };
-        let slots = table.slots_after(from.timestamp_millis()).take(usize::from(self.count));
-        Ok(slots.map(|slot| table.show(slot)).collect())
+        let slots = table.preview(from.timestamp_millis(), usize::from(self.count));
+        slots.map_err(|far| Failure::Usage(format!("--from: {far}")))
     }
+}
+
+/// `--from`, whose wall clock is that of the zone.
+fn read_from(text: &str, zone: &Calendar) -> Result<DateTime<Utc>, Failure> {
+    time::read(text, Utc::now(), zone).map_err(|error| Failure::Usage(format!("--from: {error}")))
 }
 
 fn weekday(slot: &str) -> String {

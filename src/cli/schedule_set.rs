@@ -6,7 +6,7 @@ use clap::Args;
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
-use super::client::{Client, path};
+use super::client::{Client, path, query};
 use super::enqueue::{read_json, read_json_file};
 use super::schedule::written;
 use super::{Failure, Out};
@@ -32,13 +32,13 @@ pub(crate) struct Set {
     /// Minute, hour, day of month, month, weekday; with six fields the first is the second. L, W and # are known
     #[arg(long, value_name = "EXPR", required_unless_present = "file")]
     cron: Option<String>,
-    /// Time zone, such as Asia/Shanghai (default: the business zone of the server)
+    /// Time zone, such as Asia/Shanghai (default: the one that it has, or the business zone of the server)
     #[arg(long, value_name = "ZONE")]
     zone: Option<String>,
-    /// What becomes of missed runs: skip, once, all:N or within:T (90s, 15m, 2h, 1d)
+    /// What becomes of missed runs: skip, once, all:N or within:T (90s, 15m, 2h, 1d) (default: what it has, or once)
     #[arg(long, value_name = "POLICY")]
     missed: Option<String>,
-    /// Make it paused
+    /// Make it paused. One that is paused stays so until it is resumed
     #[arg(long)]
     paused: bool,
     /// Only when it is at this revision; 0: only when it is new
@@ -81,16 +81,17 @@ struct Job {
 
 impl Set {
     pub(super) async fn run(self, client: &Client, out: &Out) -> Result<(), Failure> {
-        let body = self.body()?;
-        let etag = self.if_revision.map(|revision| format!("\"{revision}\""));
+        let mut body = self.body()?;
+        let seen = self.keep(client, &mut body).await?;
+        let etag = self.if_revision.or(seen).map(|revision| format!("\"{revision}\""));
         let headers: Vec<_> = etag.iter().map(|etag| ("if-match", etag.as_str())).collect();
         let to = path(&["v1", "schedules", &self.name]);
-        out.show(&client.call(Method::PUT, &to, Some(&body), &headers).await?, written);
+        out.show(&client.call(Method::PUT, &to, Some(&Value::Object(body)), &headers).await?, written);
         Ok(())
     }
 
     /// The document: what the file says, with the options laid over it.
-    fn body(&self) -> Result<Value, Failure> {
+    fn body(&self) -> Result<Map<String, Value>, Failure> {
         let mut body = match &self.file {
             Some(file) => said(read_json_file("--file", file)?)?,
             None => Map::new(),
@@ -108,7 +109,27 @@ impl Set {
         if self.paused {
             body.insert("paused".to_owned(), json!(true));
         }
-        Ok(Value::Object(body))
+        Ok(body)
+    }
+
+    /// What the options do not say of a schedule that is there stays as it is; the revision that was seen. A file is a whole
+    /// document, and says all.
+    async fn keep(&self, client: &Client, body: &mut Map<String, Value>) -> Result<Option<u32>, Failure> {
+        if self.file.is_some() {
+            return Ok(None);
+        }
+        let of = query([("tenant", self.job.tenant.clone())]);
+        let held = match client.get(&(path(&["v1", "schedules", &self.name]) + &of)).await {
+            Ok(held) => held,
+            Err(Failure::Problem(problem)) if problem.code() == "not_found" => return Ok(None),
+            Err(other) => return Err(other),
+        };
+        for name in ["zone", "missed", "paused"] {
+            if let (false, Some(value)) = (body.contains_key(name), held.get(name)) {
+                body.insert(name.to_owned(), value.clone());
+            }
+        }
+        Ok(held.get("revision").and_then(Value::as_u64).and_then(|revision| revision.try_into().ok()))
     }
 }
 

@@ -147,6 +147,63 @@ async fn eng_07_each_slot_asks_the_rules_anew_and_a_refusal_is_a_missed_slot_wit
 }
 
 #[tokio::test]
+async fn a_pause_changes_the_pause_alone_even_of_what_would_be_refused_now() {
+    let stand = Stand::with(&[
+        ("LEASEHOLD__VERIFY__MODE", "caller"),
+        ("LEASEHOLD__WEBHOOKS__ALLOW", "127.0.0.0/8"),
+        ("LEASEHOLD__WEBHOOKS__HTTP", "true"),
+    ])
+    .await;
+    let mut called = hourly("t-001");
+    called["job"]["callback_url"] = json!("http://127.0.0.1:9/hook");
+    let made = stand.put("/v1/schedules/hourly", &called).await.expect(201).json;
+    let job = stand.store.schedule("t-001", "hourly").await.unwrap().unwrap().spec.job;
+    stand.put("/v1/tenants/t-001", &with(tenant_document("t-001"), "/formal", json!(false))).await.expect(200);
+    stand.put("/v1/schedules/hourly", &called).await.refused(403, "not_formal_tenant");
+    let other = stand.key(KeyRole::Operator, Some("t-001")).await;
+    let verb = async |verb: &str| stand.ask("POST", &format!("/v1/schedules/hourly/{verb}")).key(&other).send().await;
+    let paused = verb("pause").await.expect(200);
+    assert_eq!((paused.header("etag"), &paused.json["paused"]), ("\"2\"", &json!(true)));
+    assert_eq!((&paused.json["made_by"], &paused.json["next_at"]), (&made["made_by"], &Value::Null));
+    assert_eq!(verb("pause").await.expect(200).header("etag"), "\"2\"", "sent again");
+    let held = stand.store.schedule("t-001", "hourly").await.unwrap().unwrap();
+    assert_eq!(held.spec.job, job, "and who signs its webhooks");
+    stand.at(HOUR * 3 + 1);
+    let resumed = verb("resume").await.expect(200).json;
+    assert_eq!((&resumed["paused"], &resumed["next_at"]), (&json!(false), &json!("2026-11-22T08:00:00.000Z")));
+    let stale = stand.ask("POST", "/v1/schedules/hourly/pause").key(&other).header("if-match", "\"1\"").send().await;
+    stale.refused(412, "precondition_failed");
+    let theirs = stand.key(KeyRole::Operator, Some("t-002")).await;
+    stand.ask("POST", "/v1/schedules/hourly/pause").key(&theirs).send().await.refused(404, "not_found");
+    let caller = stand.key(KeyRole::Caller, None).await;
+    stand.ask("POST", "/v1/schedules/hourly/pause").key(&caller).send().await.refused(403, "forbidden");
+}
+
+#[tokio::test]
+async fn what_a_writer_expects_of_a_schedule_is_held_against_what_is_there() {
+    let stand = Stand::new().await;
+    let put = async |header: &'static str, value: &'static str| {
+        stand
+            .ask("PUT", "/v1/schedules/new")
+            .key(&stand.admin)
+            .header(header, value)
+            .json(&hourly("t-001"))
+            .send()
+            .await
+    };
+    put("if-match", "*").await.refused(412, "precondition_failed");
+    put("if-none-match", "\"1\"").await.refused(422, "invalid_argument");
+    put("if-none-match", "*").await.expect(201);
+    let other = with(hourly("t-001"), "/cron", json!("30 * * * *"));
+    let again = stand.ask("PUT", "/v1/schedules/new").key(&stand.admin).header("if-none-match", "*").json(&other);
+    again.send().await.refused(412, "precondition_failed");
+    let mut labelled = hourly("t-001");
+    labelled["job"]["labels"] = json!({ "slot": "mine" });
+    let refused = stand.put("/v1/schedules/new", &labelled).await;
+    assert_eq!((refused.status, &refused.json["field"]), (422, &json!("job.labels.slot")), "{}", refused.text);
+}
+
+#[tokio::test]
 async fn quota_03_a_slot_takes_its_unit_with_its_job_and_a_spent_quota_is_a_missed_slot() {
     let variables = [("LEASEHOLD__VERIFY__MODE", "caller"), ("LEASEHOLD__QUOTA__DATA_CENTER_BACKUP__LIMIT", "2")];
     let stand = Stand::with(&variables).await;
@@ -168,6 +225,8 @@ async fn a_preview_shows_the_next_slots_with_their_offset() {
     let preview = stand.get("/v1/schedules/spring/preview?count=2&from=2025-01-01T00:00:00Z").await.expect(200);
     assert_eq!(preview.json["slots"], json!(["2025-03-29T02:30:00+01:00", "2026-03-29T03:00:00+02:00"]));
     assert_eq!(stand.get("/v1/schedules/spring/preview").await.json["slots"].as_array().unwrap().len(), 10);
+    let far = stand.get("/v1/schedules/spring/preview?from=2100-01-01T00:00:00Z").await;
+    assert_eq!((far.status, &far.json["field"]), (422, &json!("from")), "{}", far.text);
     for count in ["0", "1001", "many"] {
         let refused = stand.get(&format!("/v1/schedules/spring/preview?count={count}")).await;
         assert_eq!((refused.status, &refused.json["field"]), (422, &json!("count")), "{}", refused.text);

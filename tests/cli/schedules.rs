@@ -48,6 +48,7 @@ fn an_expression_that_never_fires_and_an_unknown_zone_are_refused_saying_why() {
         (vec!["0 2 * *"], "it has 4 fields"),
         (vec!["0 2 * * FUNDAY"], "weekday `FUNDAY`"),
         (vec!["0 2 * * *", "--from", "soon"], "is no time"),
+        (vec!["0 2 * * *", "--from", "2100-01-02T00:00"], "no summer time after 2099"),
         (vec!["0 2 * * *", "--count", "0"], "0 is not in 1..=1000"),
         (vec![], "required arguments were not provided"),
     ] {
@@ -74,10 +75,16 @@ fn a_schedule_is_set_listed_paused_resumed_previewed_and_removed() {
     assert!(list.contains("nightly") && list.contains("paused"), "{list}");
     let resumed = schedule(&["resume", "nightly"]);
     assert_eq!((&resumed["paused"], &resumed["revision"], &resumed["job"]), (&json!(false), &json!(3), &shown["job"]));
+    assert_eq!(schedule(&["pause", "nightly"])["paused"], true);
+    let again = schedule(&[&["set", "nightly", "--cron", "31 2 * * *"], BACKUP, WHO].concat());
+    let kept = ["zone", "missed", "paused"].map(|name| again[name].clone());
+    assert_eq!(kept, [json!("Europe/Berlin"), json!("all:3"), json!(true)], "what is not said stays");
+    let summer = ["preview", "--schedule", "nightly", "--from", "2026-07-01T03:00", "--count", "1"];
+    assert_eq!(schedule(&summer), json!(["2026-07-02T02:31:00+02:00"]), "3:00 is that of its zone");
     let file = lab.folder.path().join("nightly.json");
     std::fs::write(&file, shown.to_string()).unwrap();
     let changed =
-        schedule(&["set", "nightly", "--file", file.to_str().unwrap(), "--cron", "45 2 * * *", "--if-revision", "3"]);
+        schedule(&["set", "nightly", "--file", file.to_str().unwrap(), "--cron", "45 2 * * *", "--if-revision", "5"]);
     assert_eq!((&changed["cron"], &changed["zone"]), (&json!("45 2 * * *"), &json!("Europe/Berlin")));
     let next = lab.json(&url, &["schedule", "preview", "--schedule", "nightly", "--count", "2"]);
     assert!(next[0].as_str().unwrap().contains("T02:45:00+0"), "{next}");
@@ -129,8 +136,8 @@ fn a_schedule_of_a_file_fires_through_the_whole_program_and_the_file_wins_at_eac
     assert_eq!(names, ["own", "rarely"], "what is no longer in the file is forgotten");
     assert_eq!(
         lab.json(&url, &["schedule", "pause", "rarely"])["from_file"],
-        false,
-        "what a person wrote last is not the file's"
+        true,
+        "a pause does not take it from the file"
     );
     up.signal(SIGTERM);
     up.end();
@@ -141,6 +148,38 @@ fn a_schedule_of_a_file_fires_through_the_whole_program_and_the_file_wins_at_eac
         (&rarely["from_file"], &rarely["paused"]),
         (&json!(true), &json!(true)),
         "the file says nothing of a pause"
+    );
+    up.signal(SIGTERM);
+    up.end();
+    let path = file(&lab, "another", "0 0 1 1 *");
+    let mut up = lab.start(&["up", "--listen", "127.0.0.1:0", "--schedules", &path]);
+    let url = up.ready();
+    let list = lab.json(&url, &["schedule", "list"]);
+    let names: Vec<_> = list["schedules"].as_array().unwrap().iter().map(|s| s["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["another", "own"], "one that was paused goes with the file, too");
+    up.signal(SIGTERM);
+    up.end();
+    let mut up = lab.start(&["up", "--listen", "127.0.0.1:0"]);
+    let said = up.hear("no file of schedules is read");
+    assert!(said.contains("t-1/another") && !said.contains("/own"), "{said}");
+    up.ready();
+}
+
+#[test]
+fn config_check_reads_the_schedules_beside_the_configuration() {
+    let lab = Lab::new();
+    let config = lab.folder.path().join("leasehold.toml");
+    std::fs::write(&config, "").unwrap();
+    let check = || lab.run(&["config", "check", "--config", config.to_str().unwrap()]);
+    file(&lab, "nightly", "0 2 * * *");
+    assert!(check().status.success(), "{}", text(&check()));
+    file(&lab, "never", "0 99 * * *");
+    let said = check();
+    assert_eq!(said.status.code(), Some(1));
+    assert!(
+        text(&said).contains("schedules.toml:1: `schedule[0].cron`") && text(&said).contains("hour `99`"),
+        "{}",
+        text(&said)
     );
 }
 

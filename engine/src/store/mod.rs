@@ -21,6 +21,7 @@ mod listing;
 mod read;
 mod registry;
 mod remembered;
+mod schedule_pause;
 mod schedule_slots;
 mod schedules;
 mod scripts;

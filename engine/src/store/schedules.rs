@@ -53,10 +53,19 @@ impl Store {
         table: &Timetable,
         expected: Option<u32>,
     ) -> Result<SchedulePut, StoreError> {
+        self.write_schedule(spec, |at| table.next_after(at), expected).await
+    }
+
+    pub(super) async fn write_schedule(
+        &self,
+        spec: &ScheduleSpec,
+        next_after: impl Fn(UnixMs) -> Option<UnixMs>,
+        expected: Option<u32>,
+    ) -> Result<SchedulePut, StoreError> {
         let mut cursor = self.now().await?;
         // Each turn means that a slot was decided since; that takes its time, too, so that there are few.
         loop {
-            let next = if spec.rules.paused { None } else { table.next_after(cursor) };
+            let next = if spec.rules.paused { None } else { next_after(cursor) };
             let (word, number) = self.put_from(spec, expected, cursor, next).await?;
             return match word.as_str() {
                 "written" | "same" => Ok(SchedulePut::Ok(number as u32)),
