@@ -51,7 +51,7 @@ pub enum Renewed {
 pub(crate) const PROMOTE_LIMIT: usize = 500;
 
 impl Store {
-    pub(crate) fn claim_cmd(&self, shard: u16, claim: &Claim) -> redis::Cmd {
+    pub(crate) fn claim_cmd(&self, shard: u16, claim: &Claim, no_later: UnixMs) -> redis::Cmd {
         let mut cmd = self.begin(&self.scripts.claim, shard);
         let kinds = if claim.kinds.is_empty() { String::new() } else { format!(" {} ", claim.kinds.join(" ")) };
         cmd.arg(claim.want)
@@ -60,6 +60,7 @@ impl Store {
             .arg(&claim.worker)
             .arg(claim.request)
             .arg(kinds)
+            .arg(no_later)
             .arg(&claim.queues);
         cmd
     }
@@ -69,7 +70,16 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the store cannot be reached.
     pub async fn claim(&self, shard: u16, claim: &Claim) -> Result<Claimed, StoreError> {
-        let reply: Vec<Value> = self.query("claim", self.claim_cmd(shard, claim)).await?;
+        self.claim_by(shard, claim, 0).await
+    }
+
+    /// Takes ready jobs of a shard under a lease, unless the store's clock shows a time after `no_later` (ms; 0: not known).
+    /// Then [`Claimed::now`] says so, and it is to be looked at first.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be reached.
+    pub async fn claim_by(&self, shard: u16, claim: &Claim, no_later: UnixMs) -> Result<Claimed, StoreError> {
+        let reply: Vec<Value> = self.query("claim", self.claim_cmd(shard, claim, no_later)).await?;
         Ok(read_claim(reply))
     }
 

@@ -1,8 +1,15 @@
 //! The store's clock, watched: a jump freezes destructive jobs in every shard until a person has looked (design 3.8).
 //!
-//! Invariant: a jump that was seen is written down before anything else is decided by the new time in this process.
+//! Invariant: a jump is written down before this process starts or promotes anything by the new time. A claim says up to when
+//! the clock may be, if it did not jump; by a later time the store gives nothing, and the clock is looked at first.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use super::{connect::Store, error::StoreError};
 use crate::model::{
@@ -18,8 +25,34 @@ pub struct ClockWatch {
     last: Option<Reading>,
     /// Seen, and not yet written down.
     unsaid: Option<ClockJump>,
+    pace: Pace,
     /// From when on live workers have renewed their leases by the new time, ms of the steady clock.
     calm_from: u64,
+}
+
+/// How a store's clock goes on from the last look at it. Clones share what is known.
+#[derive(Debug, Clone)]
+pub struct Pace {
+    /// The store's time less the steady one, ms: as they were at the last look after which all that it saw was written down.
+    ahead_ms: Arc<AtomicI64>,
+    most_ms: u64,
+}
+
+/// Before the first look.
+const NOT_KNOWN: i64 = i64::MIN;
+
+impl Pace {
+    /// The latest time that the store's clock shows now unless it has jumped, ms; `None` before the first look.
+    #[must_use]
+    pub fn no_later(&self) -> Option<UnixMs> {
+        let ahead = self.ahead_ms.load(Ordering::SeqCst);
+        let passed = UnixMs::try_from(steady_ms()).unwrap_or(UnixMs::MAX);
+        (ahead != NOT_KNOWN).then(|| passed.saturating_add(ahead).saturating_add_unsigned(self.most_ms))
+    }
+
+    fn note(&self, reading: &Reading) {
+        self.ahead_ms.store(reading.store.saturating_sub_unsigned(reading.asked), Ordering::SeqCst);
+    }
 }
 
 /// What a look at the clock said.
@@ -35,8 +68,15 @@ pub struct Glance {
 impl ClockWatch {
     /// A watch for jumps of more than `most_ms`; workers hold leases of `lease_ms`.
     #[must_use]
-    pub const fn new(most_ms: u64, lease_ms: u64) -> Self {
-        Self { most_ms, lease_ms, last: None, unsaid: None, calm_from: 0 }
+    pub fn new(most_ms: u64, lease_ms: u64) -> Self {
+        let pace = Pace { ahead_ms: Arc::new(AtomicI64::new(NOT_KNOWN)), most_ms };
+        Self { most_ms, lease_ms, last: None, unsaid: None, pace, calm_from: 0 }
+    }
+
+    /// What claims and promotions of this process go by.
+    #[must_use]
+    pub fn pace(&self) -> Pace {
+        self.pace.clone()
     }
 
     /// Looks at the store's clock. When it jumped since the last look, destructive jobs are frozen, and an alert is told.
@@ -55,6 +95,7 @@ impl ClockWatch {
             store.clock_jumped(jump).await?;
             self.unsaid = None;
         }
+        self.pace.note(&reading);
         Ok(Glance { now, is_calm: reading.answered >= self.calm_from })
     }
 

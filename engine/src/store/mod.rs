@@ -36,7 +36,7 @@ pub use alerts::Alert;
 pub use audit::{AuditFinding, AuditProgress, AuditReport};
 pub(crate) use claim::read_claim;
 pub use claim::{Claim, Claimed, Renewed};
-pub use clock::{ClockWatch, Glance};
+pub use clock::{ClockWatch, Glance, Pace};
 pub use connect::{Store, StoreOptions};
 pub use control::{Cancelled, Cutoff, Edit, Edited, Resolution, Resolved, Revived};
 pub use deliveries::{DeliveryAttempt, DeliveryOutcome, DeliveryView, NewDelivery, OutboxEntry};

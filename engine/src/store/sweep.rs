@@ -12,8 +12,17 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the store cannot be reached.
     pub async fn promote(&self, shard: u16, limit: usize) -> Result<usize, StoreError> {
+        self.promote_by(shard, limit, 0).await
+    }
+
+    /// Moves due jobs of a shard to ready or blocked, unless the store's clock shows a time after `no_later` (ms; 0: not
+    /// known); how many.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be reached.
+    pub async fn promote_by(&self, shard: u16, limit: usize, no_later: UnixMs) -> Result<usize, StoreError> {
         let mut cmd = self.begin(&self.scripts.promote, shard);
-        cmd.arg(limit);
+        cmd.arg(limit).arg(no_later);
         self.query("promote", cmd).await
     }
 

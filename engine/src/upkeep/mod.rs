@@ -14,7 +14,7 @@ use tokio::{sync::Mutex, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 pub use cascade::cascade;
-pub use clock::{prune_by, rescue_by};
+pub use clock::{promote_by, prune_by, rescue_by};
 pub use deaths::{Herald, tell_deaths};
 use fire::fire_seen;
 pub use fire::{SlotJobs, SlotRefusal, fire, fire_by};
@@ -101,18 +101,6 @@ impl Default for UpkeepOptions {
 /// Entries one tick touches at most; a full tick is followed by another at once.
 const LIMIT: usize = 500;
 
-/// Promotes what is due; how many.
-///
-/// # Errors
-/// [`StoreError`] when the store cannot be reached.
-pub async fn promote(store: &Store) -> Result<usize, StoreError> {
-    let mut moved = 0;
-    for shard in 0..store.shards() {
-        moved += store.promote(shard, LIMIT).await?;
-    }
-    Ok(moved)
-}
-
 /// Rescues jobs of lost workers; how many.
 ///
 /// # Errors
@@ -148,12 +136,13 @@ impl Upkeep {
         let options = Arc::new(options);
         let (s1, s2, s3, s4) = (store.clone(), store.clone(), store.clone(), store.clone());
         let (s5, s6) = (store.clone(), store.clone());
-        let clock = Arc::new(Mutex::new(ClockWatch::new(options.max_jump_ms, options.lease_ms)));
+        let clock = ClockWatch::new(options.max_jump_ms, options.lease_ms);
+        let (pace, clock) = (clock.pace(), Arc::new(Mutex::new(clock)));
         let (keep, watch) = (options.clone(), clock.clone());
         let loops = vec![
             tokio::spawn(drive("promote", options.promote_ms, stop.clone(), move || {
-                let s = s1.clone();
-                async move { promote(&s).await }
+                let (s, pace) = (s1.clone(), pace.clone());
+                async move { promote_by(&s, &pace).await }
             })),
             tokio::spawn(drive("rescue", options.rescue_ms, stop.clone(), move || {
                 let (s, clock) = (s2.clone(), clock.clone());

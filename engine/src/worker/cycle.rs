@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     model::UnixMs,
-    store::{Change, Claim, Settled, Settlement, Store, read_claim, read_settled},
+    store::{Change, Claim, Claimed, Settled, Settlement, Store, read_claim, read_settled},
 };
 
 /// Jobs in one claim, settlements in one call.
@@ -157,23 +157,14 @@ impl Cycle {
         if mine.is_empty() && want == 0 {
             return Some(false);
         }
-        self.request += 1;
-        let options = &self.shared.options;
-        let claim = Claim {
-            worker: options.name.clone(),
-            request: self.request,
-            want,
-            lease_ms: options.lease_ms,
-            queues: in_turn(&options.queues, self.turns[usize::from(shard)]),
-            kinds: self.shared.runner.kinds(),
-        };
-        self.turns[usize::from(shard)] += usize::from(want > 0);
+        let claim = self.next_claim(shard, want);
         let mut pipe = redis::pipe();
         if !mine.is_empty() {
             pipe.add_command(self.store.settle_cmd(shard, &mine));
         }
+        let no_later = self.shared.watch.no_later();
         if want > 0 {
-            pipe.add_command(self.store.claim_cmd(shard, &claim));
+            pipe.add_command(self.store.claim_cmd(shard, &claim, no_later));
         }
         let asked_at = Instant::now();
         let mut replies: Vec<Value> = match self.store.pipe("cycle", &pipe).await {
@@ -185,11 +176,39 @@ impl Cycle {
         };
         let claimed = if want > 0 { replies.pop() } else { None };
         let is_heard = replies.pop().is_none_or(|words| self.settled(&mut mine, words));
-        let jobs = match claimed {
-            Some(Value::Array(reply)) => self.begin(read_claim(reply), asked_at),
-            _ => 0,
+        let claimed = match claimed {
+            Some(Value::Array(reply)) => read_claim(reply),
+            _ => Claimed::default(),
         };
-        is_heard.then_some(want > 0 && jobs >= want)
+        let is_late = claimed.now > no_later;
+        let jobs = self.begin(claimed, asked_at);
+        if is_late {
+            self.look_at_clock().await?;
+        }
+        is_heard.then_some(is_late || (want > 0 && jobs >= want))
+    }
+
+    fn next_claim(&mut self, shard: u16, want: usize) -> Claim {
+        self.request += 1;
+        let (options, turn) = (&self.shared.options, &mut self.turns[usize::from(shard)]);
+        let claim = Claim {
+            worker: options.name.clone(),
+            request: self.request,
+            want,
+            lease_ms: options.lease_ms,
+            queues: in_turn(&options.queues, *turn),
+            kinds: self.shared.runner.kinds(),
+        };
+        *turn += usize::from(want > 0);
+        claim
+    }
+
+    /// The store gave nothing, since it may be that its clock jumped.
+    async fn look_at_clock(&self) -> Option<()> {
+        let looked = self.shared.watch.look(&self.store).await;
+        looked
+            .inspect_err(|error| tracing::warn!(code = error.code(), %error, "the store's clock was not looked at"))
+            .ok()
     }
 
     /// `false` when the answer cannot be read: the settlements are sent again, after a pause.
@@ -214,7 +233,7 @@ impl Cycle {
         true
     }
 
-    fn begin(&mut self, claimed: crate::store::Claimed, asked_at: Instant) -> usize {
+    fn begin(&mut self, claimed: Claimed, asked_at: Instant) -> usize {
         if let Some(due) = claimed.next_due {
             let wait = Duration::from_millis((due - claimed.now).max(0).unsigned_abs());
             self.look_at = self.look_at.min(Instant::now() + wait);

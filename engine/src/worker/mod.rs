@@ -11,6 +11,7 @@ mod options;
 mod renew;
 mod said;
 mod unwind;
+mod watch;
 
 use std::{sync::Arc, time::Duration};
 
@@ -78,8 +79,9 @@ impl Worker {
             ask: Arc::default(),
             loops: Vec::new(),
         };
+        let watch = watch::Watch::begin(store, &options).await?;
         for lane in 0..many {
-            worker.open_lane(store, (&runner, &declared), &options, lane).await?;
+            worker.open_lane(store, (&runner, &declared, &watch), &options, lane).await?;
         }
         let patience = Duration::from_millis(options.renew_ms.clamp(200, 5000));
         let store = store.with_own_connection(patience, 0).await?;
@@ -89,6 +91,7 @@ impl Worker {
             options: Arc::new(options),
             kinds: runner.kinds(),
             ask: worker.ask.clone(),
+            watch,
         };
         worker.loops.push(tokio::spawn(renew::guard(worker.lanes.clone(), worker.stop_all.clone())));
         worker.loops.push(tokio::spawn(renewal.run(worker.stop_all.clone())));
@@ -98,7 +101,7 @@ impl Worker {
     async fn open_lane(
         &mut self,
         store: &Store,
-        (runner, declared): (&Arc<dyn Runner>, &Arc<declared::Declared>),
+        (runner, declared, watch): (&Arc<dyn Runner>, &Arc<declared::Declared>, &watch::Watch),
         options: &WorkerOptions,
         lane: usize,
     ) -> Result<(), StoreError> {
@@ -109,8 +112,8 @@ impl Worker {
         let own = store.with_own_connection(Duration::from_secs(5), 3).await?;
         let name = options.name.clone();
         let (leases, ask) = (self.lanes[lane].clone(), self.ask.clone());
-        let (runner, declared) = (runner.clone(), declared.clone());
-        let shared = ctx::Shared { store: store.clone(), leases, endings, ask, options, runner, declared };
+        let (runner, declared, watch) = (runner.clone(), declared.clone(), watch.clone());
+        let shared = ctx::Shared { store: store.clone(), leases, endings, ask, options, runner, declared, watch };
         let cycle = cycle::Cycle::new(own, shared, claimed, settle, self.stop_claiming.clone());
         self.loops.push(tokio::spawn(cycle.run(self.stop_all.clone())));
         self.loops.push(tokio::spawn(backend::serve(name, jobs, self.stop_all.clone())));

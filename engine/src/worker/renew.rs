@@ -12,10 +12,11 @@ use tokio_util::sync::CancellationToken;
 use super::{
     leases::{Lease, Leases, Why},
     options::WorkerOptions,
+    watch::Watch,
 };
 use crate::{
     model::JobId,
-    store::{ClockWatch, Renewed, Store},
+    store::{Renewed, Store},
 };
 
 pub(crate) struct Renewal {
@@ -25,6 +26,7 @@ pub(crate) struct Renewal {
     pub(crate) kinds: Vec<String>,
     /// Hints may have been missed: the store is asked at once what became of the leases.
     pub(crate) ask: Arc<Notify>,
+    pub(crate) watch: Watch,
 }
 
 /// Leases in one call.
@@ -43,7 +45,6 @@ pub(crate) async fn guard(lanes: Vec<Arc<Leases>>, stop: CancellationToken) {
 
 impl Renewal {
     pub(crate) async fn run(self, stop: CancellationToken) {
-        let mut clock = ClockWatch::new(self.options.max_jump_ms, self.options.lease_ms);
         let every = Duration::from_millis(self.options.renew_ms);
         let watch = Duration::from_millis((self.options.renew_ms / 5).clamp(50, 500));
         let mut next = Instant::now();
@@ -53,7 +54,7 @@ impl Renewal {
                 if !self.renew_all().await {
                     next = Instant::now() + watch;
                 }
-                if let Err(error) = clock.look(&self.store).await {
+                if let Err(error) = self.watch.look_too(&self.store).await {
                     tracing::warn!(code = error.code(), %error, "the store's clock was not looked at");
                 }
                 self.say_alive().await;

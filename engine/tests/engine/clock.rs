@@ -13,7 +13,7 @@ use leasehold_engine::{
     upkeep::{self, Retention, UpkeepOptions},
 };
 
-use crate::{claim, claim_one, expect_place, settle};
+use crate::{claim, claim_of, claim_one, expect_place, settle};
 
 const MONTH: i64 = 30 * 86_400_000;
 const MINUTE: u64 = 60_000;
@@ -261,6 +261,50 @@ async fn nothing_is_forgotten_by_a_clock_that_nobody_accepted() {
     lab.store.accept_clock(&Note::default()).await.unwrap();
     upkeep::prune_by(&lab.store, &options).await.unwrap();
     assert!(lab.store.job(&id).await.unwrap().is_none());
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn between_a_jump_and_the_look_at_it_nothing_is_promoted_or_started() {
+    let lab = Lab::new().await;
+    let mut watch = ClockWatch::new(MINUTE, 15_000);
+    let pace = watch.pace();
+    assert_eq!(pace.no_later(), None, "nobody has looked yet");
+    watch.look(&lab.store).await.unwrap();
+    let planned = tomorrows(&lab, "dc:1").await;
+    lab.at(21 * HOUR);
+    assert_eq!(upkeep::promote_by(&lab.store, &pace).await.unwrap(), 0);
+    let (first, second) = (claim_of("w", 1_000_001, 5), claim_of("w", 1_000_002, 5));
+    let late = lab.store.claim_by(0, &first, pace.no_later().unwrap()).await.unwrap();
+    assert!(late.jobs.is_empty() && late.now > pace.no_later().unwrap(), "{late:?}");
+    expect_place(&lab, &planned, Place::Scheduled).await;
+    watch.look(&lab.store).await.unwrap();
+    assert_eq!(upkeep::promote_by(&lab.store, &pace).await.unwrap(), 1);
+    assert!(lab.store.claim_by(0, &second, pace.no_later().unwrap()).await.unwrap().jobs.is_empty());
+    assert_eq!(lab.job(&planned).await.record.blocked_by, BlockedBy::ClockJumped);
+    lab.at(HOUR);
+    lab.store.accept_clock(&Note::default()).await.unwrap();
+    starts_at_its_time(&lab, &[&planned]).await;
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_has_not_looked_since_the_jump_starts_nothing_destructive() {
+    let lab = Lab::new().await;
+    // Its renewals do not look at the clock again in this test.
+    let options = WorkerOptions { renew_ms: 600_000, poll_ms: 10, ..WorkerOptions::default() };
+    let planned = tomorrows(&lab, "dc:1").await;
+    let mut worker = Worker::start(&lab.store, Puppet::new(), options).await.unwrap();
+    let before = lab.enqueue(Puppet::job(&lab.store, "done")).await;
+    lab.until(&before, Place::Succeeded).await;
+    lab.at(21 * HOUR);
+    let held = lab.until(&planned, Place::Blocked).await.record;
+    assert_eq!((held.blocked_by, held.fence), (BlockedBy::ClockJumped, 0), "it was never claimed");
+    assert_eq!(jumps_told(&lab).await, 1);
+    let harmless = lab.enqueue(Puppet::job(&lab.store, "done")).await;
+    lab.until(&harmless, Place::Succeeded).await;
+    worker.drain(Duration::from_secs(5)).await;
+    lab.store.cancel(&planned, "", None).await.unwrap();
     lab.finish().await;
 }
 

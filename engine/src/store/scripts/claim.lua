@@ -1,13 +1,14 @@
 -- Gives ready jobs to a worker under a lease, after promoting what is due. An attempt is counted here, so a crash counts.
--- KEYS prefix. ARGV time, want, lease_ms, promote_limit, worker, request, kinds (' a b ', '' any), then the queues in the worker's order.
+-- KEYS prefix. ARGV time, want, lease_ms, promote_limit, worker, request, kinds (' a b ', '' any), no_later, then the queues in the worker's order.
 -- The same request again (a lost reply) gets the same jobs, as far as they still run under that claim (E10).
 -- A destructive job that was promoted by a clock that was wrong goes back to its planned time.
 -- Tenants take turns within a queue and priority. A job that may not start now is set aside: blocked, with the reason.
+-- By a time after `no_later` (ms, 0 not known) the clock may have jumped: nothing is promoted or started until the worker has looked.
 -- Reply, flat: time, next due time or '', then per job: id, record as it was, what the claim changed in it. Events: started blocked scheduled.
 local want, lease_ms, promote_limit = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local worker, request, kinds = ARGV[5], ARGV[6], ARGV[7]
-local queues = {}
-for i = 8, #ARGV do queues[#queues + 1] = ARGV[i] end
+local no_later, queues = tonumber(ARGV[8]), {}
+for i = 9, #ARGV do queues[#queues + 1] = ARGV[i] end
 
 -- What a claim changes in a record.
 local function claimed_part(r) return string.sub(pack_hot(r), CHANGING, CHANGING + CLAIMED_BYTES - 1) end
@@ -28,6 +29,8 @@ end
 local last_key = prefix .. ':claim:' .. worker
 local last = redis.call('GET', last_key)
 if last and string.sub(last, 1, #request + 1) == request .. ' ' then return again(last) end
+
+if no_later > 0 and NOW > no_later then return { string.format('%.0f', NOW), '' } end
 
 local function is_known(who)
   if who.known == nil then who.known = kinds == '' or string.find(kinds, ' ' .. who.kind .. ' ', 1, true) ~= nil end

@@ -28,6 +28,7 @@ use super::{
     leases::{Lease, Leases},
     options::WorkerOptions,
     said::Mouth,
+    watch::Watch,
 };
 use crate::{
     model::{JobError, JobId, JobRecord, Journal, Recovery, UnixMs},
@@ -54,6 +55,7 @@ pub(crate) struct Shared {
     pub(crate) runner: Arc<dyn Runner>,
     /// The steps that kinds declare; a kind that is not here declares none.
     pub(crate) declared: Arc<Declared>,
+    pub(crate) watch: Watch,
 }
 
 /// A running attempt's context. Cheap to clone.
