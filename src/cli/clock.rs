@@ -24,13 +24,29 @@ pub(crate) enum Clock {
 impl Clock {
     pub(crate) async fn run(self, global: &Global, out: &Out) -> Result<(), Failure> {
         let client = Client::new(global)?;
-        let mut gates = match self {
-            Self::Show => client.get("/v1/gates").await?,
-            Self::Accept { why } => client.post("/v1/clock/accept", &why.body()).await?,
-        };
-        out.show(&json!({ "clock": gates["clock"].take() }), shown);
+        match self {
+            Self::Show => {
+                let mut gates = client.get("/v1/gates").await?;
+                out.show(&json!({ "clock": gates["clock"].take() }), shown);
+            }
+            Self::Accept { why } => {
+                let mut gates = client.post("/v1/clock/accept", &why.body()).await?;
+                let answer = json!({ "accepted": gates["accepted"].take(), "clock": gates["clock"].take() });
+                out.show(&answer, accepted);
+            }
+        }
         Ok(())
     }
+}
+
+fn accepted(answer: &Value) -> String {
+    let jump = &answer["accepted"];
+    if jump.is_null() {
+        return "nothing to accept: the clock has not jumped, or that is accepted".to_owned();
+    }
+    let is_seen_again = !answer["clock"].is_null();
+    let then = if is_seen_again { shown(answer) } else { "destructive jobs start at their times".to_owned() };
+    format!("accepted: the clock's jump from {} to {}; {then}", text(jump, "from"), text(jump, "to"))
 }
 
 fn shown(answer: &Value) -> String {

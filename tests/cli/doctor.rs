@@ -65,6 +65,9 @@ fn after_a_jump_of_the_clock_updates_wait_until_it_is_accepted() {
     let found = wrong(&lab, &[]);
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].contains("by 2592000 s") && found[0].contains("leasehold clock accept"), "{found:?}");
-    assert!(lab.json(&url, &["clock", "accept", "--reason", "set right"])["clock"].is_null());
+    let said = text(&lab.ask(&url, &["clock", "accept", "--reason", "set right"]));
+    assert!(said.contains("accepted: the clock's jump from ") && said.contains("start at their times"), "{said}");
+    assert!(text(&lab.ask(&url, &["clock", "accept"])).contains("nothing to accept"));
+    assert!(lab.json(&url, &["clock", "show"])["clock"].is_null());
     lab.job(&url, &id, |job| job["place"] == "succeeded");
 }

@@ -92,7 +92,7 @@ impl ClockWatch {
             None => self.ask_others(store, &reading).await?,
         }
         if let Some(jump) = &self.unsaid {
-            store.clock_jumped(jump).await?;
+            self.say(store, jump).await?;
             self.unsaid = None;
         }
         self.pace.note(&reading);
@@ -100,16 +100,30 @@ impl ClockWatch {
     }
 
     fn compare(&mut self, before: &Reading, now: &Reading) {
-        let Some(jump) = before.jump_to(now, self.most_ms) else { return };
+        if let Some(jump) = before.jump_to(now, self.most_ms) {
+            self.calm_from = now.answered + self.lease_ms;
+            self.unsaid = Some(jump);
+        }
+    }
+
+    /// Writes a jump down. One that led to a time which somebody accepted a moment ago is the one that this person has looked
+    /// at: others saw it before, and this process sees it late.
+    async fn say(&self, store: &Store, jump: &ClockJump) -> Result<(), StoreError> {
+        let (from, to, by_ms) = (jump.from, jump.to, jump.to - jump.from);
+        let accepted = store.clock_accepted_at().await?;
+        let is_known = |at: UnixMs| (at..at.saturating_add_unsigned(self.lease_ms)).contains(&jump.to);
+        if accepted.is_some_and(is_known) {
+            tracing::info!(from, to, by_ms, "the store's clock jumped, and that is accepted");
+            return Ok(());
+        }
         tracing::error!(
             code = "clock_jumped",
-            from = jump.from,
-            to = jump.to,
-            by_ms = jump.to - jump.from,
+            from,
+            to,
+            by_ms,
             "the store's clock jumped: destructive jobs do not start until somebody runs `leasehold clock accept`"
         );
-        self.calm_from = now.answered + self.lease_ms;
-        self.unsaid = Some(jump);
+        store.clock_jumped(jump).await.map(drop)
     }
 
     /// A process that has just started did not see what others saw a moment ago.
@@ -168,8 +182,18 @@ impl Store {
         let Some(jump) = self.clock_jump().await? else { return Ok(None) };
         let document = serde_json::json!({ "from": jump.from, "to": jump.to, "by": note.by, "why": note.why });
         self.alert("clock_accepted", &document.to_string()).await?;
+        let mut cmd = redis::cmd("SET");
+        cmd.arg(self.key(0, "clock_accepted")).arg(self.now().await?);
+        let _: String = self.query("accept_clock", cmd).await?;
         self.gate_remove("clock").await?;
         Ok(Some(jump))
+    }
+
+    /// What the clock showed when somebody accepted it last.
+    async fn clock_accepted_at(&self) -> Result<Option<UnixMs>, StoreError> {
+        let mut cmd = redis::cmd("GET");
+        cmd.arg(self.key(0, "clock_accepted"));
+        self.query("clock_accepted", cmd).await
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use super::{connect::Store, error::StoreError};
-use crate::model::{Hot, JobId, JobView, Place, UnixMs};
+use crate::model::{Hot, JobId, JobView, Place, UnixMs, longest_stretch};
 
 /// How long and how many finished jobs are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +61,8 @@ pub struct ArchiveState {
 
 /// Bytes of records that one look takes in at the most; a record may have several MiB.
 const LOOK_BYTES: u64 = 8 << 20;
+/// A record that is larger is not read for its history alone.
+const HISTORY_BYTES: u64 = 256 << 10;
 /// Jobs that are read at the same time.
 const READ_TOGETHER: usize = 16;
 
@@ -160,22 +162,36 @@ impl Store {
         Ok(flat.chunks_exact(2).map(head).collect())
     }
 
-    /// The newest finished jobs of a kind in a shard: when their last attempt began and ended, ms.
+    /// The newest finished jobs of a kind in a shard: when they ended, and the longest time for which one had a worker, ms.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be reached.
-    pub(crate) async fn newest_attempts(
+    pub(crate) async fn newest_stretches(
         &self,
         shard: u16,
         place: Place,
         kind: &str,
         many: usize,
-    ) -> Result<Vec<(UnixMs, UnixMs)>, StoreError> {
+    ) -> Result<Vec<(UnixMs, u64)>, StoreError> {
         let mut cmd = redis::cmd("LRANGE");
         cmd.arg(self.key(shard, &format!("finished:{place}:{kind}"))).arg(-(many as i64)).arg(-1);
-        let ids: Vec<String> = self.query("newest_attempts", cmd).await?;
-        let heads = self.heads(shard, &ids).await?.into_iter().filter_map(|(hot, _)| hot);
-        Ok(heads.filter(|hot| hot.place == place).map(|hot| (hot.started_at, hot.finished_at)).collect())
+        let ids: Vec<String> = self.query("newest_stretches", cmd).await?;
+        let heads = self.heads(shard, &ids).await?;
+        let (mut all, mut suspended) = (Vec::new(), Vec::new());
+        for (id, (hot, size)) in ids.into_iter().zip(heads) {
+            match hot.filter(|hot| hot.place == place) {
+                Some(hot) if hot.may_have_been_suspended() && size <= HISTORY_BYTES => suspended.push(id),
+                Some(hot) if hot.started_at > 0 && hot.finished_at >= hot.started_at => {
+                    all.push((hot.finished_at, hot.finished_at.abs_diff(hot.started_at)));
+                }
+                _ => {}
+            }
+        }
+        for some in suspended.chunks(READ_TOGETHER) {
+            let records = self.records(shard, some).await?.into_iter().flatten();
+            all.extend(records.filter_map(|record| Some((record.finished_at, longest_stretch(&record.events)?))));
+        }
+        Ok(all)
     }
 
     /// Jobs with all that lies beside their records, without those that are gone; and how many of the ids were looked at

@@ -38,8 +38,20 @@ impl Lab {
 
     /// A store with the clock of its Redis.
     pub async fn with_running_clock() -> Self {
+        Self::open(1).await
+    }
+
+    /// A store of several shards whose clock stands at [`NOON`].
+    pub async fn with_shards(shards: u16) -> Self {
+        let lab = Self::open(shards).await;
+        lab.store.set_time(NOON);
+        lab
+    }
+
+    async fn open(shards: u16) -> Self {
         let redis = RedisServer::start();
-        let store = Store::open(StoreOptions::new(redis.url())).await.expect("a store");
+        let options = StoreOptions { shards, ..StoreOptions::new(redis.url()) };
+        let store = Store::open(options).await.expect("a store");
         Self { store, redis, finished: false }
     }
 

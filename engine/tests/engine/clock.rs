@@ -265,6 +265,33 @@ async fn nothing_is_forgotten_by_a_clock_that_nobody_accepted() {
 }
 
 #[tokio::test]
+async fn who_sees_the_correction_late_does_not_take_back_what_somebody_has_just_accepted() {
+    let lab = Lab::new().await;
+    let (mut early, mut late) = (ClockWatch::new(MINUTE, 15_000), ClockWatch::new(MINUTE, 15_000));
+    for at in [0, 21 * HOUR] {
+        lab.at(at);
+        early.look(&lab.store).await.unwrap();
+        late.look(&lab.store).await.unwrap();
+    }
+    lab.at(5000);
+    early.look(&lab.store).await.unwrap();
+    lab.store.accept_clock(&Note::default()).await.unwrap();
+    lab.at(9000);
+    assert!(!late.look(&lab.store).await.unwrap().is_calm, "leases are given time nevertheless");
+    assert_eq!((lab.store.clock_jump().await.unwrap(), jumps_told(&lab).await), (None, 1));
+    // What comes after the acceptance was not looked at by anybody.
+    for to in [MONTH, 4000] {
+        lab.at(to);
+        late.look(&lab.store).await.unwrap();
+        assert_eq!(lab.store.clock_jump().await.unwrap().map(|jump| jump.to), Some(NOON + to));
+        if to == MONTH {
+            lab.store.accept_clock(&Note::default()).await.unwrap();
+        }
+    }
+    lab.finish().await;
+}
+
+#[tokio::test]
 async fn between_a_jump_and_the_look_at_it_nothing_is_promoted_or_started() {
     let lab = Lab::new().await;
     let mut watch = ClockWatch::new(MINUTE, 15_000);

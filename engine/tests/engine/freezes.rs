@@ -4,12 +4,12 @@ use leasehold_engine::{
     JobId, Place,
     model::{
         BlockedBy,
-        gate::{FOREVER, Freeze, Gate, Reach},
+        gate::{FOREVER, Freeze, Gate, Gates, Reach},
         window::{Mode, Window},
     },
     testing::{Lab, NOON, Puppet},
     upkeep::{
-        windows,
+        Upkeep, UpkeepOptions, windows,
         windows::{WINDOWS, override_freeze},
     },
 };
@@ -230,5 +230,39 @@ async fn a_freeze_that_is_long_over_is_taken_away() {
     lab.at(1000 + HOUR);
     assert_eq!(windows(&lab.store).await.unwrap(), 1);
     assert_eq!(freezes(&lab).await, []);
+    lab.finish().await;
+}
+
+/// Waits until upkeep has brought it about, at most 20 s.
+async fn until(lab: &Lab, is_so: impl Fn(&Gates) -> bool) {
+    let wait = async {
+        while !is_so(&lab.store.standing().await.unwrap()) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), wait).await.expect("upkeep does it");
+}
+
+#[tokio::test]
+async fn upkeep_by_itself_measures_kinds_and_writes_windows_ahead() {
+    let lab = Lab::new().await;
+    for _ in 0..20 {
+        lab.enqueue(Puppet::job(&lab.store, "done")).await;
+    }
+    let got = claim(&lab, "w", 20).await.jobs;
+    lab.at(250);
+    for job in &got {
+        crate::settle(&lab, &job.id, job.fence, leasehold_engine::store::Outcome::Done).await;
+    }
+    let document = serde_json::to_vec(&window(Mode::Deny)).unwrap();
+    lab.store.put_document(WINDOWS, "afternoon", &document, None).await.unwrap();
+    let short = UpkeepOptions { measure_ms: 20, windows_ms: 20, max_jump_ms: u64::MAX, ..UpkeepOptions::default() };
+    let mut upkeep = Upkeep::start(&lab.store, short);
+    until(&lab, |gates| gates.takes_ms.get("puppet") == Some(&250)).await;
+    until(&lab, |gates| gates.freezes().next().is_some()).await;
+    let last = freezes(&lab).await.last().unwrap().from;
+    lab.at(24 * HOUR);
+    until(&lab, |gates| gates.freezes().any(|freeze| freeze.from > last)).await;
+    upkeep.stop().await;
     lab.finish().await;
 }

@@ -6,7 +6,7 @@ use leasehold_engine::{
     JobId, NewJob, Place,
     model::{
         BlockedBy,
-        gate::{Gate, Limit, LimitScope, MAX_GATES, Note, Scope},
+        gate::{ClockJump, Freeze, Gate, Limit, LimitScope, MAX_GATES, Note, Rate, Reach, Scope},
     },
     store::{GateSet, Outcome},
     testing::{Lab, NOON, Puppet},
@@ -241,4 +241,77 @@ async fn latest_start(lab: &Lab, jobs: &[NewJob]) -> i64 {
 pub(crate) async fn codes(lab: &Lab, id: &JobId) -> Vec<&'static str> {
     let seen = lab.store.seen(id).await.unwrap().expect("the job");
     leasehold_engine::model::explain::explain(&seen).into_iter().map(|reason| reason.code).collect()
+}
+
+/// Takes in a destructive job in each shard.
+async fn one_in_each_shard(lab: &Lab) {
+    for shard in 0..lab.store.shards() {
+        let tenant = (0..).map(|n| format!("t-{n}")).find(|tenant| lab.store.shard_of(tenant) == shard).unwrap();
+        let job = NewJob::new(lab.store.new_id(&tenant), "puppet", tenant, &b"done"[..]);
+        lab.enqueue(NewJob { destructive: true, ..job }).await;
+    }
+}
+
+/// Starts what may start now in each shard, and ends it; how many in each.
+async fn started_in_each(lab: &Lab, request: &mut u64) -> Vec<usize> {
+    let mut many = Vec::new();
+    for shard in 0..lab.store.shards() {
+        *request += 1;
+        let got = lab.store.claim(shard, &crate::claim_of("sharded", *request, 9)).await.unwrap().jobs;
+        for job in &got {
+            settle(lab, &job.id, job.fence, Outcome::Done).await;
+        }
+        many.push(got.len());
+    }
+    many
+}
+
+#[tokio::test]
+async fn what_stands_stands_in_every_shard_and_is_taken_away_from_every_shard() {
+    let (lab, mut request) = (Lab::with_shards(3).await, 0);
+    let (kind, because) = (Scope::Kind("puppet".to_owned()), note("a test"));
+    let freeze = Gate::Freeze(Freeze {
+        id: "now".to_owned(),
+        reach: Reach::default(),
+        from: NOON,
+        until: NOON + 1000,
+        reason: String::new(),
+        owner: String::new(),
+        note: note(""),
+    });
+    for what in ["pause", "kill", "freeze", "clock"] {
+        one_in_each_shard(&lab).await;
+        match what {
+            "pause" => assert_eq!(lab.store.pause(&kind, &because).await.unwrap(), GateSet::Set),
+            "kill" => assert_eq!(lab.store.kill(&Scope::All, &because).await.unwrap(), GateSet::Set),
+            "freeze" => assert_eq!(lab.store.put_gate(&freeze).await.unwrap(), GateSet::Set),
+            _ => assert!(lab.store.clock_jumped(&ClockJump { from: 0, to: NOON, at: NOON }).await.unwrap()),
+        }
+        assert_eq!(started_in_each(&lab, &mut request).await, [0, 0, 0], "{what}");
+        match what {
+            "pause" => assert_eq!(lab.store.resume(&kind).await.unwrap(), GateSet::Set),
+            "kill" => assert_eq!(lab.store.unkill(&Scope::All).await.unwrap(), GateSet::Set),
+            "freeze" => assert!(lab.store.gate_remove("f now").await.unwrap()),
+            _ => assert!(lab.store.accept_clock(&because).await.unwrap().is_some()),
+        }
+        assert_eq!(started_in_each(&lab, &mut request).await, [1, 1, 1], "{what}");
+    }
+    let told = lab.store.alerts(i64::MIN, 10).await.unwrap();
+    assert_eq!(told.iter().filter(|alert| alert.word == "clock_jumped").count(), 1, "told once for all shards");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_limit_stands_in_every_shard() {
+    let (lab, mut request) = (Lab::with_shards(3).await, 0);
+    let rate = Some(Rate { count: 1, period_ms: 1000 });
+    let limit = Limit { scope: LimitScope::Kind("puppet".to_owned()), max_running: None, rate, note: note("") };
+    lab.store.put_gate(&Gate::Limit(limit)).await.unwrap();
+    one_in_each_shard(&lab).await;
+    one_in_each_shard(&lab).await;
+    assert_eq!(started_in_each(&lab, &mut request).await, [1, 1, 1]);
+    assert_eq!(started_in_each(&lab, &mut request).await, [0, 0, 0]);
+    assert!(lab.store.gate_remove("l k puppet").await.unwrap());
+    assert_eq!(started_in_each(&lab, &mut request).await, [1, 1, 1]);
+    lab.finish().await;
 }

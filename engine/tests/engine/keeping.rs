@@ -10,10 +10,13 @@ use std::{
 
 use async_trait::async_trait;
 use leasehold_engine::{
-    JobId, JobView, NewJob, Place,
+    Effect, JobId, JobView, NewJob, Place,
     model::gate,
-    store::{JobFilter, Outcome, Retention},
-    testing::{Lab, NOON, Puppet},
+    store::{JobFilter, Opening, Outcome, Retention},
+    testing::{
+        Lab, NOON, Puppet,
+        bare::{self, Awaiting},
+    },
     upkeep::{self, Archive, ArchiveError, UpkeepOptions},
 };
 
@@ -296,5 +299,29 @@ async fn the_usual_duration_of_a_kind_is_measured_from_its_newest_ends() {
     assert_eq!((upkeep::measure(&lab.store).await.unwrap(), known().await), (1, Some(b"2000".to_vec())));
     assert!(gate::Gates::read(&lab.store.gates().await.unwrap()).takes_ms.contains_key("puppet"));
     assert!(lab.store.jobs(&JobFilter::default(), None, 1).await.unwrap().next.is_some());
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn the_usual_duration_of_a_kind_that_waits_is_that_of_its_longest_stretch() {
+    let lab = Lab::new().await;
+    for n in 0..20 {
+        let begin = n * 86_400_000;
+        lab.at(begin);
+        let id = lab.enqueue(Puppet::job(&lab.store, "done")).await;
+        let (_, fence) = claim_one(&lab, "w").await;
+        lab.at(begin + 7_200_000);
+        let (step, until) = (("go?", Opening::of(Effect::ReadOnly)), (Awaiting::Signal("go"), 0));
+        let said = bare::suspend(&lab.store, (&id, fence), step, until).await.unwrap();
+        assert!(said.starts_with("waits"), "{said}");
+        settle(&lab, &id, fence, Outcome::Wait).await;
+        lab.at(begin + 50_000_000);
+        lab.store.signal(&id, "go", "", b"1", "").await.unwrap();
+        let (_, fence) = claim_one(&lab, "w").await;
+        lab.at(begin + 50_000_005);
+        settle(&lab, &id, fence, Outcome::Done).await;
+    }
+    upkeep::measure(&lab.store).await.unwrap();
+    assert_eq!(lab.store.standing().await.unwrap().takes_ms.get("puppet"), Some(&7_200_000));
     lab.finish().await;
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use leasehold_engine::{
     JobId, NewJob, Place, Priority, UnixMs,
-    model::gate::{Gate, Limit, LimitScope, Rate},
+    model::gate::{ClockJump, Gate, Limit, LimitScope, Rate},
     store::Outcome,
     testing::{Lab, NOON, Puppet},
 };
@@ -129,6 +129,27 @@ async fn a_rate_lets_so_many_start_in_any_period_and_says_when_the_next_may() {
         }
     }
     assert_eq!(starts, [0, 0, 1000, 1000, 2000]);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_start_by_a_clock_that_was_wrong_keeps_nobody_waiting_when_it_is_right_again() {
+    const MONTH: i64 = 30 * 86_400_000;
+    let lab = Lab::new().await;
+    lab.store.put_gate(&limit(kind("puppet"), None, Some((1, 60_000)))).await.unwrap();
+    lab.at(MONTH);
+    for _ in 0..3 {
+        lab.enqueue(Puppet::job(&lab.store, "done")).await;
+    }
+    assert_eq!(run_all(&lab).await, 1, "the others wait for a minute, by the wrong clock");
+    lab.store.clock_jumped(&ClockJump { from: NOON, to: NOON + MONTH, at: NOON + MONTH }).await.unwrap();
+    lab.at(1000);
+    lab.store.accept_clock(&note("set right")).await.unwrap();
+    assert_eq!(run_all(&lab).await, 1);
+    lab.at(60_999);
+    assert_eq!(run_all(&lab).await, 0, "what started by the right clock counts");
+    lab.at(61_000);
+    assert_eq!(run_all(&lab).await, 1);
     lab.finish().await;
 }
 

@@ -12,7 +12,7 @@ pub(super) mod windows;
 use axum::{Json, extract::State};
 use leasehold_engine::{
     UnixMs,
-    model::gate::{Freeze, Gates, MAX_GATES, Note, Reach, Scope},
+    model::gate::{ClockJump, Freeze, Gates, MAX_GATES, Note, Reach, Scope},
     store::GateSet,
 };
 use leasehold_jobs::policy::{Actor, ErrorCode, Permission};
@@ -130,6 +130,12 @@ impl From<&Note> for NoteView {
     }
 }
 
+impl From<&ClockJump> for ClockView {
+    fn from(jump: &ClockJump) -> Self {
+        Self { from: rfc3339(jump.from), to: rfc3339(jump.to), seen_at: rfc3339(jump.at) }
+    }
+}
+
 impl From<Reach> for ReachView {
     fn from(Reach { kind, tenant, resource }: Reach) -> Self {
         Self { kind, tenant, resource }
@@ -173,11 +179,7 @@ pub(super) async fn list_gates(State(state): State<ApiState>, caller: Caller) ->
     let stops = kills.chain(gates.pauses().map(|found| stop("pause", found))).collect();
     let mut freezes: Vec<&Freeze> = gates.freezes().collect();
     freezes.sort_by_key(|freeze| freeze.from);
-    let clock = gates.clock().map(|jump| ClockView {
-        from: rfc3339(jump.from),
-        to: rfc3339(jump.to),
-        seen_at: rfc3339(jump.at),
-    });
+    let clock = gates.clock().map(ClockView::from);
     Ok(Json(GateList {
         stops,
         limits: gates.limits().map(|limit| limits::view(limit, &running)).collect(),

@@ -9,6 +9,12 @@ if expected ~= '*' and held ~= expected then return 'changed' end
 redis.call('HDEL', key, field)
 open_hold(string.find(field, '^l x ') and field .. ' *' or field, NOW)
 redis.call('DEL', prefix .. ':opened:' .. field)
+-- What waits for a rate was told its time by the clock that is accepted now, or by one that was wrong: it looks again.
+if field == 'clock' then
+  for _, hold in ipairs(redis.call('ZRANGEBYSCORE', OPENINGS, string.format('%.0f', NOW + 1), '(9e15', 'LIMIT', 0, 1000)) do
+    if string.sub(hold, 1, 2) == 'l ' then open_hold(hold, NOW) end
+  end
+end
 -- A claim that met a paused tenant took it out of the ring and noted which ring it was.
 local tenant = string.match(field, '^t (.*)$')
 if tenant then

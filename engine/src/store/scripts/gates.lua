@@ -53,10 +53,14 @@ local function key_limit(kind, key)
   return config and limit_of(config, 'l x ' .. kind .. ' ' .. key, running)
 end
 
+-- Whether a start is of the last period. One that lies more than a period ahead was counted by a clock that was wrong.
+local function is_recent(limit, at) return at + limit.period > NOW and at - limit.period <= NOW end
+
 -- When a start is within the rate: now, or when the n-th last start leaves the period (never more than n in any period).
 local function rate_opens(limit)
   if limit.rate == 0 or redis.call('LLEN', limit.starts) < limit.rate then return NOW end
-  return math.max(NOW, tonumber(redis.call('LINDEX', limit.starts, -limit.rate)) + limit.period)
+  local at = tonumber(redis.call('LINDEX', limit.starts, -limit.rate))
+  return is_recent(limit, at) and at + limit.period or NOW
 end
 local function count_start(limit)
   limit.running = limit.running + 1
@@ -73,7 +77,7 @@ local function room_under(limit)
   -- A rate that was lowered has more starts behind it than it looks at.
   local free = limit.rate - math.min(limit.rate, redis.call('LLEN', limit.starts))
   for _, at in ipairs(redis.call('LRANGE', limit.starts, -limit.rate, -1)) do
-    if tonumber(at) + limit.period > NOW then break end
+    if is_recent(limit, tonumber(at)) then break end
     free = free + 1
   end
   return math.min(room, math.max(free, 0))
