@@ -25,7 +25,7 @@ pub fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ErrorAt<Error>> {
 pub fn tree(bytes: &[u8]) -> Result<Value, ErrorAt<Error>> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let Tree(value) = serde_path_to_error::deserialize(&mut reader)?;
-    let mut track = serde_path_to_error::Track::new();
+    let track = serde_path_to_error::Track::new();
     reader.end().map_err(|error| ErrorAt::new(track.path(), error))?;
     Ok(value)
 }
