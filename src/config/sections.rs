@@ -145,6 +145,7 @@ pub struct Limits {
     pub max_waiting_jobs: u64,
     pub max_args_bytes: usize,
     pub max_result_bytes: usize,
+    pub max_journal_bytes: usize,
     pub max_labels: usize,
     pub max_labels_bytes: usize,
     /// Of queues, by name.

@@ -291,6 +291,7 @@ fn worker_options(config: &Config, catalogue: &Catalogue, name: Option<String>, 
         poll_ms: config.worker.poll_ms,
         max_jump_ms: config.clock.max_jump_seconds.saturating_mul(1000),
         max_result_bytes: config.limits.max_result_bytes,
+        max_journal_bytes: config.limits.max_journal_bytes,
         observer: Some(meters),
         ..WorkerOptions::default()
     }

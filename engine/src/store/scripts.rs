@@ -57,7 +57,7 @@ verbs! {
     revive: REPEAT;
     resolve: REPEAT DOUBT;
     step_begin: DOUBT;
-    step_end: ;
+    step_end: DOUBT;
     suspend: LETTERS;
     signal: LETTERS;
     spawn: TICKET ADMIT;

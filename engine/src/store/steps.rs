@@ -27,6 +27,8 @@ pub enum Ended {
     Ok,
     /// It was written before, with this result.
     Already(Bytes),
+    /// Not written: the results of the job's steps would have more bytes than they may.
+    Full,
     /// The fence is another's.
     Stale,
 }
@@ -89,18 +91,34 @@ impl Store {
         }
     }
 
-    /// Writes a step's result, once.
+    /// Writes a step's result, once, whatever the job's other results come to.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be reached.
     pub async fn step_end(&self, id: &JobId, fence: u64, step: &str, result: &[u8]) -> Result<Ended, StoreError> {
+        self.step_end_within(id, fence, step, result, usize::MAX >> 12).await
+    }
+
+    /// Writes a step's result, once, if all results of the job then have at most so many bytes; those below 256 do not count.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be reached.
+    pub async fn step_end_within(
+        &self,
+        id: &JobId,
+        fence: u64,
+        step: &str,
+        result: &[u8],
+        most: usize,
+    ) -> Result<Ended, StoreError> {
         let mut cmd = self.begin(&self.scripts.step_end, id.shard());
-        cmd.arg(id.as_str()).arg(fence).arg(step).arg(result);
+        cmd.arg(id.as_str()).arg(fence).arg(step).arg(result).arg(most);
         let reply: Vec<Bytes> = self.query("step_end", cmd).await?;
         let (word, rest) = split(reply);
         match word.as_str() {
             "ok" => Ok(Ended::Ok),
             "already" => Ok(Ended::Already(rest)),
+            "full" => Ok(Ended::Full),
             "stale" => Ok(Ended::Stale),
             _ => Err(StoreError::UnknownAnswer { verb: "step_end", answer: word }),
         }

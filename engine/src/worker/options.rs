@@ -33,6 +33,8 @@ pub struct WorkerOptions {
     pub max_jump_ms: u64,
     /// Largest result of a step or a job, bytes.
     pub max_result_bytes: usize,
+    /// Results of all steps of a job, bytes; those below 256 do not count.
+    pub max_journal_bytes: usize,
     /// Who counts.
     pub observer: Option<Arc<dyn Observer>>,
 }
@@ -51,6 +53,7 @@ impl Default for WorkerOptions {
             poll_ms: 1_000,
             max_jump_ms: 60_000,
             max_result_bytes: 1 << 20,
+            max_journal_bytes: 16 << 20,
             observer: None,
         }
     }

@@ -176,6 +176,18 @@ async fn a_step_that_returns_10_mb_is_refused_and_the_limit_is_named() {
 }
 
 #[tokio::test]
+async fn e7_steps_that_return_more_than_a_journal_may_have_are_refused_and_the_limit_is_named() {
+    let actor = Actor::new(|ctx| async move {
+        for n in 0..20 {
+            ctx.step(&format!("read {n}"), Effect::ReadOnly, || async { Ok("x".repeat(1_000_000)) }).await?;
+        }
+        Verdict::done(())
+    });
+    let text = dies_of(actor, "journal_too_large").await;
+    assert!(text.contains("`read 16`") && text.contains("16777216") && text.contains("max_journal_bytes"), "{text}");
+}
+
+#[tokio::test]
 async fn a_once_step_without_a_verify_is_refused() {
     let actor = Actor::new(|ctx| async move {
         ctx.step("drop", Effect::Once, || async { Ok(()) }).await?;

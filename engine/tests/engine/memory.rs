@@ -88,3 +88,30 @@ async fn e7_the_results_of_steps_go_when_their_job_succeeded_and_stay_when_it_ma
         lab.finish().await;
     }
 }
+
+#[tokio::test]
+async fn e7_many_and_large_results_of_steps_go_when_their_job_succeeded_and_the_names_stay() {
+    let lab = Lab::new().await;
+    lab.enqueue(Puppet::job(&lab.store, "")).await;
+    let (id, fence) = claim_one(&lab, "w").await;
+    let small = (0..1100).map(|n| (n, vec![b'1'; 500]));
+    let large = (1100..1110).map(|n| (n, vec![b'1'; 300_000]));
+    for (ordinal, result) in small.chain(large) {
+        let (name, how) = (format!("step_{ordinal}"), Opening { ordinal, ..Opening::of(Effect::Fenced) });
+        lab.store.step_begin(&id, fence, &name, how).await.unwrap();
+        lab.store.step_end(&id, fence, &name, &result).await.unwrap();
+    }
+    let before = lab.job(&id).await.steps;
+    settle(&lab, &id, fence, Outcome::Done).await;
+    let after = lab.job(&id).await.steps;
+    assert_eq!(after.iter().map(|step| step.result.len()).sum::<usize>(), 0);
+    let names = |steps: &[leasehold_engine::model::Step]| {
+        steps.iter().map(|step| step.name.clone()).collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(names(&after), names(&before));
+    assert_eq!(
+        after.iter().filter(|step| before.iter().any(|b| b.name == step.name && b.ordinal == step.ordinal)).count(),
+        1101
+    );
+    lab.finish().await;
+}

@@ -33,6 +33,7 @@ clear(r, SEALED)
 if has(r, UNDOING) and not has(r, UNDO) then
   for _, flag in ipairs({ UNDOING, JOURNAL, ONCE_OPEN }) do clear(r, flag) end
   redis.call('DEL', prefix .. ':steps:' .. id)
+  redis.call('HDEL', prefix .. ':extras:' .. id, 'journal')
 end
 -- An undo that goes on keeps the error that it is for.
 if not (has(r, UNDOING) and has(r, UNDO)) then put_outcome(r, '', '') end

@@ -14,15 +14,21 @@ local function close(r, place, word, note)
 end
 
 -- A job that succeeded does not run again: its steps are kept, their results are not (E7). Those of others are read again
--- when they are revived.
+-- when they are revived. A MiB of results is read, the small ones first; of the steps behind it the name alone is kept (E6).
 local function shorten_journal(r)
   if not has(r, JOURNAL) then return end
-  local key = prefix .. ':steps:' .. r.id
-  local held = redis.call('HGETALL', key)
-  if #held == 0 or #held > 2000 then return end
-  for i = 2, #held, 2 do if string.byte(held[i]) == 1 then held[i] = string.sub(held[i], 1, 22) end end
-  redis.call('DEL', key)
-  redis.call('HSET', key, unpack(held))
+  local key, steps, kept, room = prefix .. ':steps:' .. r.id, {}, {}, 1048576
+  for _, step in ipairs(redis.call('HKEYS', key)) do steps[#steps + 1] = { redis.call('HSTRLEN', key, step), step } end
+  table.sort(steps, function(a, b) return a[1] < b[1] end)
+  for _, step in ipairs(steps) do
+    room = room - step[1]
+    local held = room >= 0 and redis.call('HGET', key, step[2]) or struct.pack('<BBI6I6I6I2', 1, 0, r.fence, r.started_at, NOW, 65535)
+    kept[#kept + 1] = step[2]
+    kept[#kept + 1] = string.byte(held) == 1 and string.sub(held, 1, 22) or held
+  end
+  redis.call('UNLINK', key)
+  write('HSET', key, kept)
+  redis.call('HDEL', prefix .. ':extras:' .. r.id, 'journal', 'told')
 end
 
 local function is_cancelled(r) return has(r, CANCEL) and not has(r, UNDO) end

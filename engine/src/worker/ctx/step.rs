@@ -117,19 +117,27 @@ impl Ctx {
     pub(super) async fn close<T: Serialize + DeserializeOwned>(&self, name: &str, value: T) -> Result<T, JobError> {
         let bytes = serde_json::to_vec(&value)
             .map_err(|e| JobError::permanent("internal", format!("step `{name}` gave no JSON: {e}")))?;
-        let limit = self.inner.shared.options.max_result_bytes;
+        let (limit, all) = (self.inner.shared.options.max_result_bytes, self.inner.shared.options.max_journal_bytes);
         if bytes.len() > limit {
             let text =
                 format!("step `{name}` gave {} bytes; at most {limit} are kept (worker.max_result_bytes)", bytes.len());
             return Err(JobError::permanent("result_too_large", text));
         }
-        let ended = self.inner.shared.store.step_end(self.id(), self.fence(), name, &bytes).await;
+        let ended = self.inner.shared.store.step_end_within(self.id(), self.fence(), name, &bytes, all).await;
         match ended.map_err(|e| unreachable_store(&e))? {
             Ended::Ok => Ok(value),
             Ended::Already(first) => decode(name, &first),
+            Ended::Full => Err(journal_full(name, all)),
             Ended::Stale => Err(lost()),
         }
     }
+}
+
+fn journal_full(name: &str, limit: usize) -> JobError {
+    let text = format!(
+        "with step `{name}` the results of this job's steps have more than {limit} bytes, and no more are kept (limits.max_journal_bytes)"
+    );
+    JobError::permanent("journal_too_large", text)
 }
 
 /// Only `once` takes the `verify` that a `Once` step needs.
