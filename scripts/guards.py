@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Takes the guards of the engine, the kinds and the whole program (tests/guards.toml) out, one at a time, and names the tests that notice.
+"""Takes the guards of the engine, the targets, the kinds and the whole program (tests/guards.toml) out, one at a time, and names the tests that notice.
 
 Works in a copy of the tree under target/guards (sharing nothing but crates.io's cache), so the checkout is never touched.
 The tests are run once with all guards in: a test that fails then notices nothing.
@@ -55,7 +55,7 @@ def failing_tests(which_tests: Which) -> tuple[bool, list[str]]:
 
 def listed_guards() -> list[tuple[str, dict]]:
     """Each guard with the package whose tests watch over it."""
-    places = (("leasehold-engine", "engine/tests"), ("leasehold-jobs", "jobs/tests"), ("leasehold", "tests"))
+    places = (("leasehold-engine", "engine/tests"), ("leasehold-targets", "targets/tests"), ("leasehold-jobs", "jobs/tests"), ("leasehold", "tests"))
     read = lambda tests: tomllib.loads((ROOT / tests / "guards.toml").read_text())["guard"]
     return [(package, guard) for package, tests in places for guard in read(tests)]
 

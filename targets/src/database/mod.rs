@@ -119,6 +119,9 @@ pub struct RestoreFacts {
     pub bytes: u64,
     /// Rows by table, in the restored database.
     pub tables: BTreeMap<String, u64>,
+    /// What is otherwise than in the backup or than it was, and why, in words for an operator.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// One database at one address.

@@ -32,6 +32,8 @@ pub struct ExecuteOptions {
     pub statement_timeout: Option<Duration>,
     /// The most rows that one statement may return; more make it fail, and undo it.
     pub max_rows: Option<u64>,
+    /// No other attempt follows: a statement in which the connection ends is recorded as failed, and the rest goes on.
+    pub last_attempt: bool,
     /// Where a test breaks the run.
     #[cfg(feature = "testing")]
     pub faults: Option<crate::testing::Faults>,
@@ -46,6 +48,7 @@ impl ExecuteOptions {
             on_error: OnError::default(),
             statement_timeout: None,
             max_rows: None,
+            last_attempt: false,
             #[cfg(feature = "testing")]
             faults: None,
         }
@@ -62,6 +65,13 @@ impl ExecuteOptions {
     #[must_use]
     pub fn statement_timeout(mut self, limit: Duration) -> Self {
         self.statement_timeout = Some(limit);
+        self
+    }
+
+    /// The same, told whether another attempt follows.
+    #[must_use]
+    pub fn last_attempt(mut self, last: bool) -> Self {
+        self.last_attempt = last;
         self
     }
 

@@ -70,6 +70,8 @@ pub(super) trait Session: Send {
     async fn commit(&mut self) -> Result<(), Broke>;
     /// Undoes all since the transaction was opened.
     async fn rollback(&mut self) -> Result<(), TargetError>;
+    /// Begins anew after the connection ended: what was not committed is undone by then.
+    async fn reopen(&mut self, job: &str, fence: u64) -> Result<(), TargetError>;
     /// Whether the database undid the statement itself, and asks to try again.
     fn may_retry(&self, error: &StatementError) -> bool;
     /// Whether the statement asks to be run outside of a transaction.
@@ -88,7 +90,7 @@ pub(super) async fn execute(
     let limits = Limits { timeout: options.statement_timeout, max_rows: options.max_rows, cancel };
     let total = u32::try_from(script.len()).unwrap_or(u32::MAX);
     let report = ScriptReport { statements: Vec::new(), total, found: 0, stopped: None };
-    let mut run = Run { session, statements: script.statements(), options, observer, limits, report };
+    let mut run = Run { session, statements: script.statements(), options, observer, limits, report, lost: false };
     let found = run.load().await?;
     run.resume_session(&found).await?;
     run.units(&found).await?;
@@ -139,6 +141,8 @@ struct Run<'r> {
     observer: &'r OnStatement,
     limits: Limits,
     report: ScriptReport,
+    /// Temporary objects went with a session that was cut off.
+    lost: bool,
 }
 
 type Found = BTreeMap<usize, Marker>;
@@ -177,13 +181,13 @@ impl Run<'_> {
     }
 
     async fn units(&mut self, found: &Found) -> Result<(), TargetError> {
-        let lost = found.iter().any(|(&at, marker)| marker.outcome.ok && self.statements[at].temporary);
+        self.lost = self.had_temporary(found);
         for unit in units(self.statements, self.options.on_error) {
             if unit.range.clone().any(|at| found.contains_key(&at)) {
                 self.take_found(&unit, found).await?;
             } else if self.limits.cancel.is_cancelled() {
                 self.report.stopped = Some(Stopped::Cancelled);
-            } else if lost {
+            } else if self.lost {
                 let error = StatementError::new(
                     "session_lost",
                     "a temporary object of an earlier statement went with the session that was cut off",
@@ -204,6 +208,26 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+
+    fn had_temporary(&self, found: &Found) -> bool {
+        found.iter().any(|(&at, marker)| marker.outcome.ok && self.statements[at].temporary)
+    }
+
+    /// The connection ended while statements ran that were to commit together. If no attempt follows, a script that ends
+    /// its own session would keep all that comes after it from running: they failed, and the rest goes on (SQL-12, SQL-13).
+    async fn cut_off(&mut self, unit: Range<usize>, error: TargetError) -> Result<(), TargetError> {
+        let may_go_on = self.options.last_attempt && matches!(error, TargetError::Unreachable { .. });
+        if !may_go_on || self.session.reopen(&self.options.job, self.options.fence).await.is_err() {
+            return Err(error);
+        }
+        let found = self.load().await?;
+        self.resume_session(&found).await?;
+        self.lost = self.had_temporary(&found);
+        let text = "the connection ended while it ran, in the last attempt too; nothing of it was kept";
+        let failed = |at| self.outcome(at, Instant::now(), Err(StatementError::new("session_ended", text)));
+        let outcomes = unit.map(failed).collect();
+        self.record_apart(outcomes, true).await
     }
 
     async fn unit(&mut self, unit: &Unit) -> Result<(), TargetError> {
@@ -242,7 +266,7 @@ impl Run<'_> {
             self.fault(FaultAt::Begun, at)?;
             let result = match self.session.run(&self.statements[at].text, &self.limits).await {
                 Ok(rows) => Ok(rows),
-                Err(Broke::Ended(error)) => return Err(error),
+                Err(Broke::Ended(error)) => return self.cut_off(at..at + 1, error).await,
                 Err(Broke::Cancelled) => return self.cancelled().await,
                 Err(Broke::Sql(error)) if attempt < TRIES && self.session.may_retry(&error) => {
                     self.session.rollback().await?;
@@ -310,7 +334,7 @@ impl Run<'_> {
             let mut block = Block { outcomes: Vec::new(), failed: false, retry: false };
             match self.members(unit, &mut block).await {
                 Ok(()) => {}
-                Err(Broke::Ended(error)) => return Err(error),
+                Err(Broke::Ended(error)) => return self.cut_off(unit.range.clone(), error).await,
                 Err(Broke::Cancelled) => return self.cancelled().await,
                 Err(Broke::Sql(error)) if attempt < TRIES && self.session.may_retry(&error) => continue,
                 Err(Broke::Sql(error)) => return Err(ours(error, "open a transaction")),

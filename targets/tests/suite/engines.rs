@@ -2,13 +2,22 @@
 
 use std::time::Duration;
 
-use leasehold_targets::database::{BackupPlan, ExecuteOptions, quiet};
+use leasehold_targets::Secrets;
+use leasehold_targets::database::{self, BackupPlan, DatabaseUrl, ExecuteOptions, Progress, RestorePlan, quiet};
 use tokio_util::sync::CancellationToken;
 
 use crate::lab::{Case, Lab, cases, codes};
 
+/// The connection limit by which a restore knows the databases that it has made.
+const MARK: i32 = 1_279_607_123;
+
 pub(crate) fn sqlite() -> Vec<Case> {
-    cases![the_last_row_id_is_the_scripts_own, a_backup_of_a_busy_file_is_one_snapshot]
+    cases![
+        the_last_row_id_is_the_scripts_own,
+        a_backup_of_a_busy_file_is_one_snapshot,
+        rows_without_their_parents_are_copied_as_they_are,
+        a_restore_does_not_wait_for_ever_for_a_writer,
+    ]
 }
 
 pub(crate) fn postgres() -> Vec<Case> {
@@ -20,6 +29,13 @@ pub(crate) fn postgres() -> Vec<Case> {
         a_read_only_block_is_green,
         two_statements_in_one_text_are_never_run,
         nothing_is_left_beside_a_restored_database,
+        a_restore_drops_no_database_of_somebody_else,
+        a_restored_database_is_set_up_as_before,
+        objects_of_roles_that_are_gone_go_to_the_owner,
+        what_a_plain_login_may_not_set_is_named,
+        tables_whose_names_look_alike_are_told_apart,
+        a_script_that_ends_its_own_session_goes_on_in_the_last_attempt,
+        what_speaks_with_a_client_is_refused_in_clear_words,
     ]
 }
 
@@ -42,6 +58,43 @@ async fn a_backup_of_a_busy_file_is_one_snapshot(lab: Lab) {
     let facts = lab.db.backup(&plan, progress, CancellationToken::new()).await.unwrap();
     assert_eq!(facts.tables["effects"], 3000);
     assert!(lab.count("SELECT 1 FROM effects WHERE n = -1").await > 0);
+}
+
+async fn rows_without_their_parents_are_copied_as_they_are(lab: Lab) {
+    let text = "CREATE TABLE a (x INTEGER PRIMARY KEY); CREATE TABLE b (x INTEGER REFERENCES a (x))";
+    lab.green("j", 1, text).await;
+    // As most programs open a file: SQLite looks at foreign keys only where it is told to.
+    let link = rusqlite::Connection::open(lab.url.strip_prefix("sqlite:").unwrap()).unwrap();
+    link.execute_batch("PRAGMA foreign_keys = OFF; INSERT INTO b VALUES (7)").unwrap();
+    drop(link);
+    let restore = restoring(&lab, 2).await;
+    lab.db.verify(&restore.source, restore.sha256.as_deref()).await.unwrap();
+    lab.green("k", 1, "DELETE FROM b").await;
+    let facts = lab.db.restore(&restore, quiet(), CancellationToken::new()).await.unwrap();
+    assert_eq!(facts.notes, ["1 rows refer to rows that do not exist, as in the backup"]);
+    assert_eq!(lab.count("SELECT 1 FROM b").await, 1);
+}
+
+async fn a_restore_does_not_wait_for_ever_for_a_writer(lab: Lab) {
+    lab.green("j", 1, "INSERT INTO effects VALUES (1, 'x')").await;
+    let restore = restoring(&lab, 2).await;
+    lab.green("k", 1, "DELETE FROM effects").await;
+    let path = lab.url.strip_prefix("sqlite:").unwrap().to_owned();
+    let writer = std::sync::Arc::new(std::sync::Mutex::new(None));
+    let held = std::sync::Arc::clone(&writer);
+    let progress = std::sync::Arc::new(move |step: Progress| {
+        if step.text == "writing the new content" {
+            let link = rusqlite::Connection::open(&path).unwrap();
+            link.execute_batch("BEGIN IMMEDIATE; INSERT INTO effects VALUES (5, 'theirs')").unwrap();
+            *held.lock().unwrap() = Some(link);
+        }
+    });
+    let refused = lab.db.restore(&restore, progress, CancellationToken::new()).await.unwrap_err();
+    assert!(refused.code() == "target_busy" && refused.is_transient(), "{refused}");
+    writer.lock().unwrap().take().unwrap().execute_batch("COMMIT").unwrap();
+    assert_eq!((lab.effects(1).await, lab.effects(5).await), (0, 1), "the old content is as it was");
+    lab.db.restore(&restore, quiet(), CancellationToken::new()).await.unwrap();
+    assert_eq!((lab.effects(1).await, lab.effects(5).await), (1, 0));
 }
 
 async fn settings_of_a_script_do_not_reach_our_statements(lab: Lab) {
@@ -137,24 +190,196 @@ async fn two_statements_in_one_text_are_never_run(lab: Lab) {
     assert_eq!(lab.effects(1).await, 0);
 }
 
+/// A session of a database of the case's server, outside of all rules.
+async fn session(url: &str) -> tokio_postgres::Client {
+    let (link, work) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(work);
+    link
+}
+
+fn name_of(lab: &Lab) -> String {
+    lab.url.rsplit('/').next().unwrap().to_owned()
+}
+
+fn beside(lab: &Lab, database: &str) -> String {
+    format!("{}/{database}", lab.url.rsplit_once('/').unwrap().0)
+}
+
+async fn restoring(lab: &Lab, fence: u64) -> RestorePlan {
+    let plan = BackupPlan { dest: lab.path(&format!("b{fence}")), job: "b".to_owned() };
+    let facts = lab.db.backup(&plan, quiet(), CancellationToken::new()).await.unwrap();
+    RestorePlan { source: plan.dest, sha256: Some(facts.sha256), job: "r".to_owned(), fence }
+}
+
 async fn nothing_is_left_beside_a_restored_database(lab: Lab) {
     lab.green("j", 1, "INSERT INTO effects VALUES (1, 'x')").await;
-    let plan = BackupPlan { dest: lab.path("b"), job: "b".to_owned() };
-    let facts = lab.db.backup(&plan, quiet(), CancellationToken::new()).await.unwrap();
-    // Somebody stays connected, and a paused older restore has left its database.
-    let (idle, work) = tokio_postgres::connect(&lab.url, tokio_postgres::NoTls).await.unwrap();
-    tokio::spawn(work);
-    let name = lab.url.rsplit('/').next().unwrap().to_owned();
-    idle.batch_execute(&format!("CREATE DATABASE {name}__r_1")).await.unwrap();
-    let restore = leasehold_targets::database::RestorePlan {
-        source: plan.dest.clone(),
-        sha256: Some(facts.sha256),
-        job: "r".to_owned(),
-        fence: 2,
-    };
+    let restore = restoring(&lab, 2).await;
+    // Somebody stays connected, and a paused older restore has left its databases, with our mark.
+    let (idle, name) = (session(&lab.url).await, name_of(&lab));
+    for left in ["__r_1", "__old_1"] {
+        idle.batch_execute(&format!("CREATE DATABASE {name}{left} CONNECTION LIMIT {MARK}")).await.unwrap();
+    }
     lab.db.restore(&restore, quiet(), CancellationToken::new()).await.unwrap();
     assert!(idle.simple_query("SELECT 1").await.is_err(), "an old session reads the old database");
     let left = format!("SELECT 1 FROM pg_database WHERE datname LIKE '{name}\\_\\_%'");
     assert_eq!(lab.count(&left).await, 0);
     assert!(lab.server.is_some());
+}
+
+async fn a_restore_drops_no_database_of_somebody_else(lab: Lab) {
+    lab.green("j", 1, "INSERT INTO effects VALUES (1, 'x')").await;
+    let mut restore = restoring(&lab, 0x2024).await;
+    lab.green("k", 2, "DELETE FROM effects").await;
+    let (link, name) = (session(&lab.url).await, name_of(&lab));
+    // As an administrator would name them; the last two are what this restore would make.
+    let theirs = ["__old_2023", "__r_1", "__old_2024", "__r_2024"];
+    for suffix in theirs {
+        link.batch_execute(&format!("CREATE DATABASE {name}{suffix}")).await.unwrap();
+        let inside = session(&beside(&lab, &format!("{name}{suffix}"))).await;
+        inside.batch_execute("CREATE TABLE precious (x integer)").await.unwrap();
+    }
+    let refused = lab.db.restore(&restore, quiet(), CancellationToken::new()).await.unwrap_err();
+    assert!(refused.code() == "target_busy" && refused.is_transient(), "{refused}");
+    assert_eq!(lab.effects(1).await, 0);
+    restore.fence += 1;
+    lab.db.restore(&restore, quiet(), CancellationToken::new()).await.unwrap();
+    assert_eq!(lab.effects(1).await, 1);
+    assert!(lab.db.destroy(0x2026).await.unwrap());
+    for suffix in theirs {
+        let inside = session(&beside(&lab, &format!("{name}{suffix}"))).await;
+        inside.batch_execute("SELECT x FROM precious").await.unwrap();
+        inside.batch_execute(&format!("ALTER DATABASE {name}{suffix} CONNECTION LIMIT -1")).await.unwrap();
+    }
+}
+
+/// Everything about a database that its content does not tell.
+const SET_UP: &str = "SELECT pg_catalog.concat_ws('|', pg_catalog.pg_encoding_to_char(encoding), datcollate, datctype, \
+    datlocprovider, daticulocale, pg_catalog.pg_get_userbyid(datdba), datconnlimit, datacl::text, \
+    pg_catalog.shobj_description(d.oid, 'pg_database'), (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', \
+    pg_catalog.pg_get_userbyid(setrole), setconfig::text), ', ' ORDER BY setrole) FROM pg_catalog.pg_db_role_setting \
+    WHERE setdatabase = d.oid)) FROM pg_catalog.pg_database d WHERE datname = pg_catalog.current_database()";
+
+async fn set_up(lab: &Lab) -> String {
+    let shown: String = session(&lab.url).await.query_one(SET_UP, &[]).await.unwrap().get(0);
+    // Each restore has a fence of its own.
+    shown.split("leasehold.fence=").map(|piece| piece.trim_start_matches(|c: char| c.is_ascii_digit())).collect()
+}
+
+/// Makes the case's database anew, of another sort, with a role that owns it and one that may only read.
+async fn make_particular(lab: &Lab) -> String {
+    let (link, name) = (session(&beside(lab, "postgres")).await, name_of(lab));
+    let statements = [
+        format!("CREATE ROLE {name}_app LOGIN"),
+        format!("CREATE ROLE {name}_reader LOGIN"),
+        format!("DROP DATABASE {name} WITH (FORCE)"),
+        format!(
+            "CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'POSIX' LC_CTYPE 'POSIX' OWNER {name}_app"
+        ),
+        format!("REVOKE ALL ON DATABASE {name} FROM PUBLIC"),
+        format!("GRANT CONNECT ON DATABASE {name} TO {name}_reader WITH GRANT OPTION"),
+        format!("ALTER DATABASE {name} CONNECTION LIMIT 50"),
+        format!("COMMENT ON DATABASE {name} IS 'it''s the shop''s \\ own'"),
+        format!("ALTER DATABASE {name} SET search_path = \"$user\", public, \"odd, one\""),
+        format!("ALTER DATABASE {name} SET work_mem = '7MB'"),
+        format!("ALTER ROLE {name}_reader IN DATABASE {name} SET statement_timeout = '9s'"),
+    ];
+    for sql in statements {
+        link.batch_execute(&sql).await.unwrap();
+    }
+    let app = session(&lab.url.replace("postgres@", &format!("{name}_app@"))).await;
+    app.batch_execute(&format!(
+        "CREATE TABLE goods (t text); INSERT INTO goods VALUES ('caf\u{e9}'); \
+        GRANT SELECT ON goods TO {name}_reader"
+    ))
+    .await
+    .unwrap();
+    name
+}
+
+async fn a_restored_database_is_set_up_as_before(lab: Lab) {
+    let name = make_particular(&lab).await;
+    let restore = restoring(&lab, 7).await;
+    lab.green("k", 1, "UPDATE goods SET t = 'changed'").await;
+    let before = set_up(&lab).await;
+    let facts = lab.db.restore(&restore, quiet(), CancellationToken::new()).await.unwrap();
+    assert_eq!((set_up(&lab).await, facts.notes), (before, Vec::<String>::new()));
+    // Who could work with it can still do so, and who could only read can do no more.
+    let app = session(&lab.url.replace("postgres@", &format!("{name}_app@"))).await;
+    app.batch_execute("INSERT INTO goods VALUES ('new'); ALTER TABLE goods ADD COLUMN more integer").await.unwrap();
+    let reader = session(&lab.url.replace("postgres@", &format!("{name}_reader@"))).await;
+    let row = reader.query_one("SELECT t, current_setting('statement_timeout') FROM goods LIMIT 1", &[]).await.unwrap();
+    assert_eq!((row.get(0), row.get(1)), ("caf\u{e9}", "9s"));
+    assert!(reader.batch_execute("INSERT INTO goods VALUES ('mine')").await.is_err());
+}
+
+async fn objects_of_roles_that_are_gone_go_to_the_owner(lab: Lab) {
+    let name = make_particular(&lab).await;
+    let link = session(&lab.url).await;
+    link.batch_execute(&format!(
+        "CREATE ROLE {name}_gone; CREATE TABLE public.of_gone (x integer); \
+        ALTER TABLE public.of_gone OWNER TO {name}_gone"
+    ))
+    .await
+    .unwrap();
+    let restore = restoring(&lab, 7).await;
+    link.batch_execute(&format!("DROP TABLE public.of_gone; DROP ROLE {name}_gone")).await.unwrap();
+    let facts = lab.db.restore(&restore, quiet(), CancellationToken::new()).await.unwrap();
+    assert!(facts.notes.len() == 1 && facts.notes[0].contains(&format!("{name}_gone")), "{:?}", facts.notes);
+    let app = session(&lab.url.replace("postgres@", &format!("{name}_app@"))).await;
+    app.batch_execute("INSERT INTO public.of_gone VALUES (1); INSERT INTO goods VALUES ('new')").await.unwrap();
+}
+
+async fn what_a_plain_login_may_not_set_is_named(lab: Lab) {
+    let name = make_particular(&lab).await;
+    let link = session(&beside(&lab, "postgres")).await;
+    link.batch_execute(&format!(
+        "GRANT SET ON PARAMETER leasehold.fence TO {name}_app; ALTER ROLE {name}_app CREATEDB; ALTER DATABASE {name} SET log_min_messages = 'error'"
+    ))
+    .await
+    .unwrap();
+    let url = lab.url.replace("postgres@", &format!("{name}_app@"));
+    let db = database::open(&DatabaseUrl::parse(&url, &Secrets::default()).unwrap()).unwrap();
+    let plan = BackupPlan { dest: lab.path("plain"), job: "b".to_owned() };
+    let facts = db.backup(&plan, quiet(), CancellationToken::new()).await.unwrap();
+    let restore = RestorePlan { source: plan.dest, sha256: Some(facts.sha256), job: "r".to_owned(), fence: 3 };
+    let facts = db.restore(&restore, quiet(), CancellationToken::new()).await.unwrap();
+    let named = |what: &str| facts.notes.iter().any(|note| note.contains(what));
+    assert!(named("log_min_messages") && named("statement_timeout") && facts.notes.len() == 2, "{:?}", facts.notes);
+    assert!(set_up(&lab).await.contains("search_path"));
+}
+
+async fn tables_whose_names_look_alike_are_told_apart(lab: Lab) {
+    let text = r#"CREATE SCHEMA "a.b"; CREATE SCHEMA a; CREATE TABLE "a.b".c (x integer);
+        CREATE TABLE a."b.c" (x integer, "y (z" integer); INSERT INTO "a.b".c VALUES (1);
+        INSERT INTO a."b.c" VALUES (1, 1), (2, 2)"#;
+    lab.green("j", 1, text).await;
+    let restore = restoring(&lab, 2).await;
+    let facts = lab.db.restore(&restore, quiet(), CancellationToken::new()).await.unwrap();
+    assert_eq!((facts.tables[r#""a.b".c"#], facts.tables[r#"a."b.c""#]), (1, 2), "{:?}", facts.tables);
+}
+
+async fn a_script_that_ends_its_own_session_goes_on_in_the_last_attempt(lab: Lab) {
+    let text = "INSERT INTO effects VALUES (1, 'x'); SET search_path = nowhere, public; \
+        SELECT pg_terminate_backend(pg_backend_pid()); INSERT INTO effects VALUES (4, 'x'); \
+        BEGIN; INSERT INTO effects VALUES (6, 'x'); SELECT pg_terminate_backend(pg_backend_pid()); COMMIT; \
+        INSERT INTO effects SELECT 9, current_setting('search_path')";
+    let script = lab.script(text);
+    let first = ExecuteOptions::new("j", 1);
+    let broken = lab.db.execute(&script, &first, database::unobserved(), CancellationToken::new()).await;
+    assert!(broken.unwrap_err().is_transient());
+    let report = lab.run(&ExecuteOptions::new("j", 2).last_attempt(true), text).await;
+    let ended = "session_ended";
+    assert_eq!(codes(&report.statements), ["ok", "ok", ended, "ok", ended, ended, ended, ended, "ok"]);
+    assert_eq!((lab.effects(1).await, lab.effects(4).await, lab.effects(6).await), (1, 1, 0));
+    assert_eq!(lab.count("SELECT 1 FROM effects WHERE n = 9 AND t = 'nowhere, public'").await, 1);
+    assert_eq!(lab.db.recorded("j").await.unwrap(), report.statements);
+}
+
+async fn what_speaks_with_a_client_is_refused_in_clear_words(lab: Lab) {
+    let text = "COPY effects TO STDOUT; SELECT $1::integer; INSERT INTO effects VALUES (3, 'x')";
+    let report = lab.run(&ExecuteOptions::new("j", 1), text).await;
+    assert_eq!(codes(&report.statements), ["copy_without_client", "parameters", "ok"]);
+    let words = |at: usize| report.statements[at].error.as_ref().unwrap().text.clone();
+    assert!(words(0).contains("write SELECT") && words(1).contains("write the value"), "{report:?}");
+    assert_eq!(lab.effects(3).await, 1);
 }

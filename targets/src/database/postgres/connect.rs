@@ -136,6 +136,28 @@ pub(super) fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
+/// A name as people write it: quoted only where a dot, a capital or the like makes another name of it.
+pub(super) fn shown(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    if name.chars().all(plain) { name.to_owned() } else { quote(name) }
+}
+
+/// The names in `schema."table"`, without quotes.
+pub(super) fn parts(written: &str) -> Vec<String> {
+    let (mut parts, mut part, mut quoted) = (Vec::new(), String::new(), false);
+    let mut letters = written.chars().peekable();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '"' if quoted && letters.peek() == Some(&'"') => part.extend(letters.next()),
+            '"' => quoted = !quoted,
+            '.' if !quoted => parts.push(std::mem::take(&mut part)),
+            other => part.push(other),
+        }
+    }
+    parts.push(part);
+    parts
+}
+
 /// A text as SQL that no setting of the session can change the meaning of.
 pub(super) fn literal(text: &str) -> String {
     format!("pg_catalog.convert_from(pg_catalog.decode('{}', 'hex'), 'UTF8')", hex::encode(text))

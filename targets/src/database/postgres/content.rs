@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use futures::TryStreamExt;
 
 use super::super::content::{Content, Rows};
-use super::connect::{Link, Server, quote};
+use super::connect::{Link, Server, quote, shown};
 use crate::TargetError;
 
 /// Tables of the database's user, as a query of (schema, name).
@@ -66,7 +66,7 @@ pub(super) async fn row_counts(server: &Server, database: &str) -> Result<BTreeM
         let sql = format!("SELECT count(*) FROM ONLY {}.{}", quote(&schema), quote(&name));
         let row = link.query_one(&sql, &[]).await;
         let count: i64 = row.and_then(|row| row.try_get(0)).map_err(|e| server.ours("count its rows", e))?;
-        counts.insert(format!("{schema}.{name}"), u64::try_from(count).unwrap_or(0));
+        counts.insert(format!("{}.{}", shown(&schema), shown(&name)), u64::try_from(count).unwrap_or(0));
     }
     Ok(counts)
 }

@@ -171,8 +171,12 @@ async fn read_through(backup: &Path) -> Result<BTreeMap<String, u64>, TargetErro
 fn copied_table(line: &[u8]) -> Option<String> {
     let line = std::str::from_utf8(line).ok()?;
     let rest = line.strip_prefix("COPY ")?.strip_suffix(" FROM stdin;\n")?;
-    let name = rest.rfind(" (").map_or(rest, |at| &rest[..at]);
-    Some(name.to_owned())
+    let mut quoted = false;
+    let end = rest.find(|letter| {
+        quoted ^= letter == '"';
+        letter == ' ' && !quoted
+    });
+    Some(end.map_or(rest, |end| &rest[..end]).to_owned())
 }
 
 /// Does blocking work on a thread for it.

@@ -17,11 +17,14 @@ use super::{
 use crate::TargetError;
 use crate::script::{Dialect, Script};
 
+mod beside;
 mod connect;
 mod content;
 mod dump;
+mod owners;
 mod restore;
 mod session;
+mod setup;
 mod tools;
 
 use connect::Server;

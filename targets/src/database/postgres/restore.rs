@@ -11,9 +11,12 @@ use tokio_util::sync::CancellationToken;
 use super::super::content::Content;
 use super::super::run::Session;
 use super::super::{OnProgress, RestoreFacts, RestorePlan};
-use super::connect::{Link, Server, TABLES, code, quote};
+use super::beside::{MARK, drop_database, drop_ours, expect_free, is_ours, new_name, old_name, sweep};
+use super::connect::{Link, Server, TABLES, code, parts, quote};
 use super::dump::{Watch, verify};
+use super::owners::Ownership;
 use super::session::PostgresSession;
+use super::setup::Setup;
 use super::{content, tools};
 use crate::TargetError;
 
@@ -40,32 +43,24 @@ pub(super) async fn restore(
         PostgresSession::open(server, &plan.job).await?.claim(plan.fence).await?;
     }
     sweep(server, &maintenance, plan.fence).await?;
-    let backup = verify(&plan.source, plan.sha256.as_deref()).await?;
-    let (new, old) = (format!("{name}__r_{:x}", plan.fence), format!("{name}__old_{:x}", plan.fence));
-    let done = async {
-        fill(server, &maintenance, &new, plan, backup.tables.len() as u64, (progress, cancel)).await?;
-        let tables = content::row_counts(server, &new).await?;
-        if let Some((table, rows)) = backup.tables.iter().find(|(table, rows)| counted(&tables, table) != Some(**rows))
-        {
-            return Err(TargetError::Corrupt {
-                what: plan.source.display().to_string(),
-                why: format!("table {table} has {rows} rows in the backup, and another number when restored"),
-            });
-        }
-        let expected = content::checksum(server, &new).await?.finish();
-        stop_if_cancelled(cancel)?;
-        swap(server, &maintenance, &new, existed.then_some(&old), plan.fence).await?;
-        prove(server, &expected).await.map(|()| RestoreFacts { bytes: backup.bytes, tables })
+    let setup = match existed {
+        true => Some(Setup::of(server, &maintenance, name).await?),
+        false => None,
+    };
+    let (new, old) = (new_name(name, plan.fence), old_name(name, plan.fence));
+    for name in [&new, &old] {
+        expect_free(server, &maintenance, name).await?;
     }
-    .await;
+    let swap = Swap { server, maintenance: &maintenance, setup: setup.as_ref(), fence: plan.fence };
+    let done = replace(&swap, (&new, &old), plan, progress, cancel).await;
     match done {
         Ok(facts) => {
-            drop_database(server, &maintenance, &old).await?;
+            drop_ours(server, &maintenance, &old).await?;
             Ok(facts)
         }
         Err(error) => {
-            put_back(server, &maintenance, &old, plan.fence).await;
-            if let Err(error) = drop_database(server, &maintenance, &new).await {
+            swap.put_back(&old).await;
+            if let Err(error) = drop_ours(server, &maintenance, &new).await {
                 tracing::warn!(database = new, %error, "a half restored database stays until the next restore");
             }
             Err(error)
@@ -73,26 +68,59 @@ pub(super) async fn restore(
     }
 }
 
-/// A table's rows: the dump writes names as SQL, the catalog without quotes.
-fn counted(tables: &std::collections::BTreeMap<String, u64>, dumped: &str) -> Option<u64> {
-    let plain = dumped.replace("\"\"", "\u{0}").replace('"', "").replace('\u{0}', "\"");
-    tables.get(&plain).copied()
+/// Fills `new` from the backup, proves it, and puts it in place.
+async fn replace(
+    swap: &Swap<'_>,
+    (new, old): (&str, &str),
+    plan: &RestorePlan,
+    progress: &OnProgress,
+    cancel: &CancellationToken,
+) -> Result<RestoreFacts, TargetError> {
+    let (server, maintenance) = (swap.server, swap.maintenance);
+    let backup = verify(&plan.source, plan.sha256.as_deref()).await?;
+    let total = backup.tables.len() as u64;
+    let mut notes = fill(server, maintenance, (new, swap.setup), plan, total, (progress, cancel)).await?;
+    let tables = content::row_counts(server, new).await?;
+    if let Some((table, rows)) = backup.tables.iter().find(|(table, rows)| counted(&tables, table) != Some(**rows)) {
+        return Err(TargetError::Corrupt {
+            what: plan.source.display().to_string(),
+            why: format!("table {table} has {rows} rows in the backup, and another number when restored"),
+        });
+    }
+    let expected = content::checksum(server, new).await?.finish();
+    stop_if_cancelled(cancel)?;
+    if let Some(setup) = swap.setup {
+        let missing = setup.put_on(server, maintenance, new).await?;
+        notes.extend(missing.iter().map(|what| format!("this login may not carry over {what}")));
+    }
+    swap.done(new, swap.setup.is_some().then_some(old)).await?;
+    prove(server, &expected).await.map(|()| RestoreFacts { bytes: backup.bytes, tables, notes })
 }
 
-/// Makes an empty database and fills it from the backup.
+/// A table's rows: the dump quotes other names than we do.
+fn counted(tables: &std::collections::BTreeMap<String, u64>, dumped: &str) -> Option<u64> {
+    let named = parts(dumped);
+    tables.iter().find(|(table, _)| parts(table) == named).map(|(_, &rows)| rows)
+}
+
+/// Makes a database like the old one and fills it from the backup; says what is otherwise than in the backup.
 async fn fill(
     server: &Server,
     maintenance: &Link,
-    new: &str,
+    (new, setup): (&str, Option<&Setup>),
     plan: &RestorePlan,
     total: u64,
     (progress, cancel): (&OnProgress, &CancellationToken),
-) -> Result<(), TargetError> {
-    drop_database(server, maintenance, new).await?;
-    let sql = format!("CREATE DATABASE {} TEMPLATE template0", quote(new));
+) -> Result<Vec<String>, TargetError> {
+    drop_ours(server, maintenance, new).await?;
+    let options = setup.map(Setup::options).unwrap_or_default();
+    let sql = format!("CREATE DATABASE {} TEMPLATE template0 {options} CONNECTION LIMIT {MARK}", quote(new));
     maintenance.batch_execute(&sql).await.map_err(|e| server.ours("make a database beside it", e))?;
+    let owner = setup.map(|setup| setup.owner.as_str());
+    let ownership = Ownership::choose(server, maintenance, &plan.source, owner).await?;
     let mut command = tools::command("pg_restore")?;
-    command.args(["--exit-on-error", "--no-owner", "--no-password", "--verbose", "--dbname", new]).arg(&plan.source);
+    command.args(["--exit-on-error", "--no-password", "--verbose", "--dbname", new]).args(&ownership.arguments);
+    command.arg(&plan.source);
     tools::connect(&mut command, server, new, &format!("leasehold/{}", plan.job));
     command.stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| TargetError::io("run pg_restore for", &plan.source, error))?;
@@ -102,56 +130,77 @@ async fn fill(
     // The backup brings an older fence along: ours must hold from the first moment.
     let sql =
         format!("{TABLES} UPDATE leasehold.fence SET fence = {}, pid = NULL, started = NULL; ANALYZE;", plan.fence);
-    link.batch_execute(&sql).await.map_err(|e| server.ours("prepare what was restored", e))
+    link.batch_execute(&sql).await.map_err(|e| server.ours("prepare what was restored", e))?;
+    Ok(ownership.note.into_iter().collect())
 }
 
-/// Puts `new` in the place of our database, and that one aside as `old`; all of it or nothing.
-async fn swap(
-    server: &Server,
-    maintenance: &Link,
-    new: &str,
-    old: Option<&String>,
+/// Who puts one database in the place of another.
+struct Swap<'s> {
+    server: &'s Server,
+    maintenance: &'s Link,
+    /// How the old database is set up; `None` where there was none.
+    setup: Option<&'s Setup>,
     fence: u64,
-) -> Result<(), TargetError> {
-    let name = server.name();
-    for attempt in 1.. {
-        end_sessions(server, maintenance, &[name, new]).await?;
-        let swapped = swap_once(server, maintenance, name, new, old, fence).await;
-        if swapped.is_err() {
-            maintenance.batch_execute("ROLLBACK").await.map_err(|e| server.ours("roll back", e))?;
-        }
-        match swapped {
-            // 55006: somebody connected in between.
-            Err(TargetError::Sql { sqlstate, .. }) if sqlstate == "55006" && attempt < SWAPS => {
-                tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+impl Swap<'_> {
+    /// Puts `new` in the place of our database, and that one aside as `old`; all of it or nothing.
+    async fn done(&self, new: &str, old: Option<&str>) -> Result<(), TargetError> {
+        for attempt in 1.. {
+            end_sessions(self.server, self.maintenance, &[self.server.name(), new]).await?;
+            let swapped = self.once(new, old).await;
+            if swapped.is_err() {
+                let rolled_back = self.maintenance.batch_execute("ROLLBACK").await;
+                rolled_back.map_err(|e| self.server.ours("roll back", e))?;
             }
-            other => return other,
+            match swapped {
+                // 55006: somebody connected in between.
+                Err(TargetError::Sql { sqlstate, .. }) if sqlstate == "55006" && attempt < SWAPS => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                other => return other,
+            }
         }
+        Ok(())
     }
-    Ok(())
-}
 
-async fn swap_once(
-    server: &Server,
-    maintenance: &Link,
-    name: &str,
-    new: &str,
-    old: Option<&String>,
-    fence: u64,
-) -> Result<(), TargetError> {
-    let doing = "put the restored database in place";
-    let run = async |sql: String| maintenance.batch_execute(&sql).await.map_err(|e| server.ours(doing, e));
-    run("BEGIN".to_owned()).await?;
-    if let Some(old) = old {
-        // From here nobody can connect to it or set its fence until this transaction ends.
-        run(format!("ALTER DATABASE {} RENAME TO {}", quote(name), quote(old))).await?;
-        if let Some(seen) = published_fence(server, maintenance, old).await?.filter(|&seen| seen > fence) {
-            return Err(TargetError::StaleFence { target: server.shown().to_owned(), given: fence, seen });
+    async fn once(&self, new: &str, old: Option<&str>) -> Result<(), TargetError> {
+        let Self { server, maintenance, fence, .. } = *self;
+        let doing = "put the restored database in place";
+        let run = async |sql: String| maintenance.batch_execute(&sql).await.map_err(|e| server.ours(doing, e));
+        let name = quote(server.name());
+        run("BEGIN".to_owned()).await?;
+        if let Some(old) = old {
+            // From here nobody can connect to it or set its fence until this transaction ends.
+            run(format!("ALTER DATABASE {name} RENAME TO {}", quote(old))).await?;
+            let seen = published_fence(server, maintenance, old).await?;
+            if let Some(seen) = seen.filter(|&seen| seen > fence) {
+                return Err(TargetError::StaleFence { target: server.shown().to_owned(), given: fence, seen });
+            }
+            run(format!("ALTER DATABASE {} CONNECTION LIMIT {MARK}", quote(old))).await?;
+        }
+        let limit = self.setup.map_or(-1, |setup| setup.limit);
+        run(format!("ALTER DATABASE {} RENAME TO {name}", quote(new))).await?;
+        run(format!("ALTER DATABASE {name} CONNECTION LIMIT {limit}")).await?;
+        run(format!("ALTER DATABASE {name} SET leasehold.fence = '{fence}'")).await?;
+        run("COMMIT".to_owned()).await
+    }
+
+    /// After a failure: if the old database stands aside, it comes back.
+    async fn put_back(&self, old: &str) {
+        let Self { server, maintenance, fence, .. } = *self;
+        let back = async {
+            if is_ours(server, maintenance, old).await? != Some(true) {
+                return Ok(());
+            }
+            let broken = new_name(server.name(), fence);
+            let there = server.exists(maintenance, server.name()).await?;
+            self.done(old, there.then_some(broken.as_str())).await
+        };
+        if let Err(error) = back.await {
+            tracing::error!(target = server.shown(), old, %error, "the old database could not be put back");
         }
     }
-    run(format!("ALTER DATABASE {} RENAME TO {}", quote(new), quote(name))).await?;
-    run(format!("ALTER DATABASE {} SET leasehold.fence = '{fence}'", quote(name))).await?;
-    run("COMMIT".to_owned()).await
 }
 
 /// What stands in place now is what was proven before.
@@ -170,47 +219,10 @@ async fn prove(server: &Server, expected: &str) -> Result<(), TargetError> {
     }
 }
 
-/// After a failure: if the old database stands aside, it comes back.
-async fn put_back(server: &Server, maintenance: &Link, old: &str, fence: u64) {
-    let back = async {
-        if !server.exists(maintenance, old).await? {
-            return Ok(());
-        }
-        let broken = format!("{}__r_{fence:x}", server.name());
-        let there = server.exists(maintenance, server.name()).await?;
-        swap(server, maintenance, old, there.then_some(&broken), fence).await
-    };
-    if let Err(error) = back.await {
-        tracing::error!(target = server.shown(), old, %error, "the old database could not be put back");
-    }
-}
-
-/// Removes what restores with older fences left behind; a paused one of them then finds nothing to put in place.
-async fn sweep(server: &Server, maintenance: &Link, fence: u64) -> Result<(), TargetError> {
-    let rows = maintenance
-        .query("SELECT datname::text FROM pg_catalog.pg_database", &[])
-        .await
-        .map_err(|e| server.ours("look for leftovers", e))?;
-    for row in &rows {
-        let found: String = row.try_get(0).map_err(|e| server.ours("look for leftovers", e))?;
-        let suffix = found.strip_prefix(server.name()).unwrap_or_default();
-        let left = suffix.strip_prefix("__r_").or_else(|| suffix.strip_prefix("__old_"));
-        if left.and_then(|left| u64::from_str_radix(left, 16).ok()).is_some_and(|left| left <= fence) {
-            drop_database(server, maintenance, &found).await?;
-        }
-    }
-    Ok(())
-}
-
 async fn end_sessions(server: &Server, maintenance: &Link, databases: &[&str]) -> Result<(), TargetError> {
     let sql = "SELECT pg_catalog.pg_terminate_backend(pid, 5000) FROM pg_catalog.pg_stat_activity \
          WHERE datname = ANY($1) AND pid <> pg_catalog.pg_backend_pid()";
     maintenance.query(sql, &[&databases]).await.map(|_| ()).map_err(|e| server.ours("end its sessions", e))
-}
-
-async fn drop_database(server: &Server, maintenance: &Link, name: &str) -> Result<(), TargetError> {
-    let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quote(name));
-    maintenance.batch_execute(&sql).await.map_err(|e| server.ours("drop a database", e))
 }
 
 /// Shows the whole server the newest fence of a database.
@@ -246,9 +258,15 @@ pub(super) async fn checksum_of(server: &Server, backup: &std::path::Path) -> Re
     let maintenance = server.maintenance().await?;
     let plan = RestorePlan { source: backup.to_owned(), sha256: None, job: "checksum".to_owned(), fence: 0 };
     let cancel = CancellationToken::new();
-    let filled = fill(server, &maintenance, &scratch, &plan, 0, (&super::super::quiet(), &cancel)).await;
+    // Of the same sort as the database: what it cannot hold, and how it sorts, must show in the same way.
+    let setup = match server.exists(&maintenance, server.name()).await? {
+        true => Some(Setup::of(server, &maintenance, server.name()).await?),
+        false => None,
+    };
+    let made = (scratch.as_str(), setup.as_ref());
+    let filled = fill(server, &maintenance, made, &plan, 0, (&super::super::quiet(), &cancel)).await;
     let content = match filled {
-        Ok(()) => content::checksum(server, &scratch).await.map(Content::finish),
+        Ok(_) => content::checksum(server, &scratch).await.map(Content::finish),
         Err(error) => Err(error),
     };
     drop_database(server, &maintenance, &scratch).await?;

@@ -117,6 +117,9 @@ impl PostgresSession {
     /// Runs one statement to its end. The extended protocol refuses more than one in a text.
     async fn run_one(&self, text: &str, max_rows: Option<u64>) -> Result<Count, tokio_postgres::Error> {
         let statement = self.link.prepare(text).await?;
+        if !statement.params().is_empty() {
+            return Ok(Count::Parameters);
+        }
         let none: [&(dyn tokio_postgres::types::ToSql + Sync); 0] = [];
         let stream = self.link.query_raw(&statement, none).await?;
         tokio::pin!(stream);
@@ -155,12 +158,18 @@ impl PostgresSession {
     }
 }
 
+fn is_copy(text: &str) -> bool {
+    text.split_whitespace().next().is_some_and(|word| word.eq_ignore_ascii_case("copy"))
+}
+
 /// What a statement returned.
 enum Count {
     /// Rows returned or changed.
     Rows(u64),
     /// More than it may; the rest was not read.
     TooMany,
+    /// It has parameters, and was not run.
+    Parameters,
 }
 
 /// The row counts of the statements of a batch.
@@ -253,6 +262,10 @@ impl Session for PostgresSession {
                 let text = "it returns more rows than a statement may";
                 Err(Broke::Sql(StatementError::new("too_many_rows", text)))
             }
+            (Ok(Count::Parameters), _) => {
+                let text = "a script has no values for parameters such as $1; write the value in its place";
+                Err(Broke::Sql(StatementError::new("parameters", text)))
+            }
             // Outside of a transaction it is done, however late.
             (Ok(Count::Rows(count)), Some(_)) if !self.in_transaction => Ok(count),
             (Ok(Count::Rows(count)), None) => Ok(count),
@@ -261,6 +274,11 @@ impl Session for PostgresSession {
             (Err(error), None) => match said(text, &error) {
                 Some(said) if said.code.starts_with("57P") => Err(ended(error)),
                 Some(said) => Err(Broke::Sql(said)),
+                None if is_copy(text) => {
+                    let text = "COPY … TO STDOUT and COPY … FROM STDIN speak with a client, and a script has none; \
+                                write SELECT or INSERT, or COPY with a file or a program of the server";
+                    Err(Broke::Sql(StatementError::new("copy_without_client", text)))
+                }
                 None => Err(Broke::Sql(StatementError::new("driver", error.to_string()))),
             },
         }
@@ -320,6 +338,11 @@ impl Session for PostgresSession {
         self.in_transaction = false;
         self.absorb_cancel().await;
         Ok(())
+    }
+
+    async fn reopen(&mut self, job: &str, fence: u64) -> Result<(), TargetError> {
+        *self = Self::open(&self.server, job).await?;
+        self.claim(fence).await
     }
 
     fn may_retry(&self, error: &StatementError) -> bool {

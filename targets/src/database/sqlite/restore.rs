@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::content::{Content, expect_sha256, sync};
 use super::super::{OnProgress, Progress, RestoreFacts, RestorePlan};
-use super::copy::{check, open_copy, pages, remove_with_journals, snapshot};
+use super::copy::{check, dangling_rows, open_copy, pages, remove_with_journals, snapshot};
 use super::session::{raise_fence, seen_fence};
 use super::{Place, content, refused};
 use crate::TargetError;
@@ -34,7 +34,7 @@ pub(super) fn restore(
     remove_with_journals(&candidate);
     let steps = Steps { place, plan, progress, cancel, candidate: &candidate, old: &old };
     let done =
-        steps.prepare(existed).and_then(|bytes| steps.swap(existed).map(|tables| RestoreFacts { bytes, tables }));
+        steps.prepare(existed).and_then(|bytes| steps.swap(existed).map(|facts| RestoreFacts { bytes, ..facts }));
     remove_with_journals(&candidate);
     if done.is_ok() {
         remove_with_journals(&old);
@@ -83,7 +83,7 @@ impl Steps<'_> {
     }
 
     /// Puts the candidate's pages into the live file, and proves what is there.
-    fn swap(&self, existed: bool) -> Result<std::collections::BTreeMap<String, u64>, TargetError> {
+    fn swap(&self, existed: bool) -> Result<RestoreFacts, TargetError> {
         if !existed {
             std::fs::rename(self.candidate, &self.place.path)
                 .map_err(|error| TargetError::io("rename to", &self.place.path, error))?;
@@ -106,7 +106,7 @@ impl Steps<'_> {
         })
     }
 
-    fn proven(&self, expected: Option<&str>) -> Result<std::collections::BTreeMap<String, u64>, TargetError> {
+    fn proven(&self, expected: Option<&str>) -> Result<RestoreFacts, TargetError> {
         self.say("checking the new content");
         let mut live = self.place.open()?;
         check(&live, &self.place.path)?;
@@ -120,7 +120,10 @@ impl Steps<'_> {
                 });
             }
         }
-        content::row_counts(&live).map_err(|error| self.place.ours("count its rows", error))
+        let tables = content::row_counts(&live).map_err(|error| self.place.ours("count its rows", error))?;
+        let dangling = dangling_rows(&live);
+        let note = format!("{dangling} rows refer to rows that do not exist, as in the backup");
+        Ok(RestoreFacts { bytes: 0, tables, notes: (dangling > 0).then_some(note).into_iter().collect() })
     }
 
     fn page_size(&self, connection: &Connection) -> Result<i64, TargetError> {

@@ -280,6 +280,11 @@ impl Session for SqliteSession {
         .await
     }
 
+    /// The connection to a file does not end by itself.
+    async fn reopen(&mut self, _: &str, _: u64) -> Result<(), TargetError> {
+        Ok(())
+    }
+
     fn may_retry(&self, error: &StatementError) -> bool {
         error.code == "SQLITE_BUSY"
     }
