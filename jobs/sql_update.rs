@@ -125,6 +125,7 @@ impl SqlUpdate {
         let rules = &ctx.rules().sql;
         let options = ExecuteOptions::new(ctx.id().to_string(), ctx.fence())
             .on_error(on_error(rules.on_error))
+            .last_attempt(ctx.is_last_attempt())
             .statement_timeout(Duration::from_secs(rules.statement_timeout_seconds));
         let (told, total) = (ctx.clone(), script.len());
         let observer: OnStatement = Arc::new(move |outcome| {
@@ -280,6 +281,10 @@ fn shown(one: &StatementOutcome) -> Value {
     if let Some(error) = &one.error {
         value["error"] = json!(error.text.chars().take(2000).collect::<String>());
         value["error_code"] = json!(error.code);
+        // Where the database pointed: often not the line on which the statement begins.
+        if let Some(line) = error.line {
+            value["error_line"] = json!(line);
+        }
     }
     value
 }
@@ -328,6 +333,14 @@ mod tests {
         assert!(shown.is_sorted_by_key(|one| one["index"].as_u64()));
         assert_eq!(shown.len() + executed.left_out, 20_000);
         assert_eq!(result["counts"], json!({"total": 20_000, "ok": 19_800, "failed": 200, "unknown": 0, "not_run": 0}));
+    }
+
+    #[test]
+    fn sql_12_an_error_says_its_own_line() {
+        let mut failed = outcome(3, false);
+        assert_eq!(shown(&failed).get("error_line"), None);
+        failed.error.as_mut().unwrap().line = Some(5);
+        assert_eq!((&shown(&failed)["line"], &shown(&failed)["error_line"]), (&json!(3), &json!(5)));
     }
 
     #[test]

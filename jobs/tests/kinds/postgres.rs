@@ -77,3 +77,20 @@ async fn restore_07_a_source_of_another_engine_is_refused() {
     assert_eq!(estate.catalogue.services().backups().list(TENANT).await.unwrap().len(), 1, "the safety copy");
     estate.finish().await;
 }
+
+#[tokio::test]
+async fn sql_12_sql_13_a_script_that_ends_its_own_session_is_told_statement_by_statement() {
+    let Some(server) = TestServer::start() else { return };
+    let (mut estate, [books, _]) = estate(&server).await;
+    let script = "CREATE TABLE a (n int);\nSELECT pg_terminate_backend(pg_backend_pid());\nCREATE TABLE b (n int)";
+    let args = json!({"data_center": "dc-1", "script": script, "backup": false});
+    let id = estate.submitted("sql_update", args).await;
+    let view = estate.run(&id).await;
+    assert_eq!((view.record.place, view.record.attempt), (Place::Succeeded, 3), "{}", error(&view));
+    let result = result(&view);
+    let oks: Vec<_> = result["statements"].as_array().unwrap().iter().map(|one| &one["ok"]).collect();
+    assert_eq!((&result["colour"], oks), (&json!("red"), vec![true, false, true]), "{result}");
+    assert_eq!(result["statements"][1]["error_code"], "session_ended");
+    assert_eq!(books.estimate().await.unwrap().tables, 2);
+    estate.finish().await;
+}
