@@ -10,7 +10,7 @@ pub enum Outcome {
     Done,
     /// Try again after `wait_ms`.
     Retry,
-    /// Sleep for `wait_ms`; the attempt does not count.
+    /// Not yet: again at the instant `wait_ms`; the attempt does not count.
     Snooze,
     /// Suspended until the instant `wait_ms`; the attempt does not count.
     Sleep,
@@ -59,7 +59,7 @@ pub struct Settlement {
     pub fence: u64,
     /// The ending.
     pub outcome: Outcome,
-    /// Delay of a retry or a snooze, ms; instant of a sleep or a wait, ms since 1970.
+    /// Delay of a retry, ms; instant of a snooze, a sleep or a wait, ms since 1970.
     pub wait_ms: u64,
     /// Result document, may be empty.
     pub result: Vec<u8>,

@@ -105,7 +105,9 @@ fn of_verdict(ctx: &Ctx, verdict: Verdict) -> Settlement {
         }
         Verdict::Snooze { until, reason } => {
             let mut settlement = blank(ctx, Outcome::Snooze);
-            settlement.wait_ms = ms_until(ctx, until);
+            // The instant itself: jobs that are put off to one instant are due together, and go in the order in which
+            // they were taken in. As a delay, each would be due a little off, in any order.
+            settlement.wait_ms = until.max(0).unsigned_abs();
             if settlement.note.is_empty() {
                 settlement.note = serde_json::json!({ "reason": reason }).to_string().into_bytes();
             }

@@ -231,3 +231,44 @@ async fn a_queue_that_is_never_empty_does_not_keep_back_the_others() {
     worker.drain(Duration::from_secs(5)).await;
     lab.finish().await;
 }
+
+#[tokio::test]
+async fn sql_18_jobs_put_off_to_one_instant_go_in_the_order_in_which_they_were_taken_in() {
+    let lab = Lab::new().await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(lab.enqueue(Puppet::job(&lab.store, "done")).await);
+    }
+    let mut held = crate::claim(&lab, "w", 3).await.jobs;
+    // They say so one after the other, the first one last.
+    for (nth, job) in held.drain(..).rev().enumerate() {
+        lab.at(10 * nth as i64);
+        let mut later = crate::ending(&job.id, job.fence, leasehold_engine::store::Outcome::Snooze);
+        later.wait_ms = leasehold_engine::testing::NOON.unsigned_abs() + 5000;
+        lab.store.settle(job.id.shard(), &[later]).await.unwrap();
+    }
+    lab.at(5000);
+    for id in ids {
+        let (got, fence) = crate::claim_one(&lab, "w").await;
+        assert_eq!(got, id);
+        crate::settle(&lab, &id, fence, leasehold_engine::store::Outcome::Done).await;
+    }
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn sql_16_what_is_put_off_to_an_instant_is_due_at_that_instant() {
+    let lab = Lab::with_running_clock().await;
+    let until = lab.store.now().await.unwrap() + 3_600_000;
+    let actor = leasehold_engine::testing::Actor::new(move |_| async move {
+        Ok(leasehold_engine::Verdict::Snooze { until, reason: "not yet".to_owned() })
+    });
+    let mut worker = lab.worker("w", actor).await;
+    for _ in 0..5 {
+        let id = lab.enqueue(leasehold_engine::testing::Actor::job(&lab.store, "later")).await;
+        let view = lab.until(&id, Place::Scheduled).await;
+        assert_eq!(view.record.run_at, until);
+    }
+    worker.drain(Duration::from_secs(5)).await;
+    lab.finish().await;
+}

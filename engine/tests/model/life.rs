@@ -155,7 +155,7 @@ impl Model {
     fn go_on(&mut self, j: J, outcome: Outcome, at: i64) {
         match outcome {
             Outcome::Retry => self.try_later(j, self.now + at, true),
-            Outcome::Snooze => self.try_later(j, self.now + at, false),
+            Outcome::Snooze => self.try_later(j, at.max(self.now), false),
             Outcome::Sleep => {
                 self.suspend_it(j);
                 self.postpone(j, at.max(self.now));

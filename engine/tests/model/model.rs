@@ -260,6 +260,7 @@ impl Model {
         let waits = |step: &Step| if let Step::Waits { until } = step { Some(*until) } else { None };
         let first = self.jobs.get(&j).and_then(|job| job.steps.values().filter_map(waits).filter(|at| *at > 0).min());
         match outcome {
+            Outcome::Snooze => self.now + 3000,
             Outcome::Sleep => first.unwrap_or(self.now + 5000),
             Outcome::Wait => first.unwrap_or(0),
             _ => 3000,

@@ -1,7 +1,7 @@
 -- Ends attempts. Only the holder of the current fence is heard (E3), each job on its own (a stale one spoils no other).
 -- KEYS prefix. ARGV time, count, then per job: id, fence, ending ('' is a plain done; else packed verdict, wait_ms, result,
---   error, note; verdicts: done retry snooze sleep wait park undone dead cancelled release unknown; wait_ms: delay of retry and snooze,
---   instant of sleep and wait (0 none); park: error is the hold). What has undos registered and is dead or cancelled before they
+--   error, note; verdicts: done retry snooze sleep wait park undone dead cancelled release unknown; wait_ms: delay of retry, instant of
+--   snooze, sleep and wait (0 none); park: error is the hold). What has undos registered and is dead or cancelled before they
 --   began runs once more, to undo. A cancelled job with an open Once step is unknown, unless another attempt will look at it.
 -- Reply per job: 'ok' | 'stale' | 'gone'; nothing at all when all are ok. Sent again after a lost reply, the same fence gets 'ok' again (E10).
 -- Events: succeeded retrying scheduled waiting blocked failed cancelled released undoing unknown.
@@ -85,11 +85,11 @@ local apply = {
     if not has(r, JOURNAL) then unlock(r) end
     postpone(r, NOW + wait_ms, 'retrying', note)
   end,
-  snooze = function(r, wait_ms, note)
+  snooze = function(r, at, note)
     if is_cancelled(r) then return close_cancelled(r, note) end
     r.attempt = r.attempt - 1
     if not has(r, JOURNAL) then unlock(r) end
-    postpone(r, NOW + wait_ms, 'scheduled', note)
+    postpone(r, math.max(at, NOW), 'scheduled', note)
   end,
   sleep = function(r, at, note)
     if is_cancelled(r) then return close_cancelled(r, note) end
