@@ -102,9 +102,26 @@ pub(super) async fn forget_callbacks(store: Store, stop: CancellationToken) {
 }
 
 /// The business status of a kind, as the API shows it.
-fn business_status(kind: &str, place: &str, note: &[u8]) -> String {
+fn business_status(kind: &str, place: &str, begun: bool, note: &[u8]) -> String {
     let Ok(place) = place.parse::<Place>() else { return place.to_owned() };
     let result = serde_json::from_slice(note).ok();
-    let seen = Seen { place, begun: place == Place::Running, result: result.as_ref() };
+    let seen = Seen { place, begun, result: result.as_ref() };
     status::of(kind, seen).id.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_that_has_begun_is_not_told_as_pending_while_it_waits_for_the_next_attempt() {
+        for (kind, waits, goes_on) in [
+            ("sql_update", "pending_execution", "executing"),
+            ("data_center_restore", "pending", "restoring"),
+            ("data_center_backup", "pending", "running"),
+        ] {
+            assert_eq!(business_status(kind, "scheduled", false, b""), waits);
+            assert_eq!(business_status(kind, "scheduled", true, b""), goes_on);
+        }
+    }
 }

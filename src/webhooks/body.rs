@@ -16,8 +16,8 @@ pub const MOST: usize = 20_000;
 const MOST_TEXT: usize = 2_000;
 const MOST_LABELS: usize = 8_000;
 
-/// Gives the business status of a kind for a place and the event's note.
-pub type StatusOf = fn(kind: &str, place: &str, note: &[u8]) -> String;
+/// Gives the business status of a kind for a place, whether a step was begun, and the event's note.
+pub type StatusOf = fn(kind: &str, place: &str, begun: bool, note: &[u8]) -> String;
 
 /// What a body is made with.
 #[derive(Debug, Clone)]
@@ -111,7 +111,7 @@ pub fn body(entry: &OutboxEntry, rules: &BodyRules) -> Bytes {
             kind: &entry.kind,
             tenant: &entry.tenant,
             place: &entry.place,
-            status: (rules.status)(&entry.kind, &entry.place, &entry.note),
+            status: (rules.status)(&entry.kind, &entry.place, entry.begun, &entry.note),
             seq: entry.seq,
             attempt: entry.attempt,
             error,
@@ -192,6 +192,7 @@ mod tests {
             tenant: "t-001".into(),
             event: event.into(),
             place: "dead".into(),
+            begun: true,
             seq: 7,
             at: 1_795_316_400_000,
             attempt: 2,
@@ -202,7 +203,7 @@ mod tests {
 
     fn made(entry: &OutboxEntry) -> Value {
         let rules = BodyRules {
-            status: |kind, place, _| format!("{kind}:{place}"),
+            status: |kind, place, _, _| format!("{kind}:{place}"),
             public_url: "https://lh".into(),
             max_bytes: MOST,
         };

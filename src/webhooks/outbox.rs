@@ -32,6 +32,8 @@ pub struct OutboxEntry {
     pub event: String,
     /// The place of the job then.
     pub place: String,
+    /// Whether it had begun a step by then.
+    pub begun: bool,
     /// Rises by one with each change of the job.
     pub seq: u32,
     /// When.

@@ -41,6 +41,7 @@ impl From<store::OutboxEntry> for OutboxEntry {
             tenant: e.tenant,
             event: e.event.as_str().to_owned(),
             place: e.place.as_str().to_owned(),
+            begun: e.begun,
             seq: e.seq,
             at: e.at,
             attempt: e.attempt,

@@ -117,6 +117,7 @@ impl Memory {
             tenant: "t-001".into(),
             event: event.into(),
             place: event.into(),
+            begun: false,
             seq,
             at: self.time(),
             attempt: 1,
@@ -409,7 +410,7 @@ pub fn sender(rules: UrlRules, limits: Limits, resolver: Arc<dyn Resolver>) -> S
 
 pub fn dispatcher_rules() -> DispatcherRules {
     let mut rules = DispatcherRules::new(BodyRules {
-        status: |_, place, _| format!("status of {place}"),
+        status: |_, place, _, _| format!("status of {place}"),
         public_url: "https://leasehold.example".into(),
         max_bytes: leasehold::webhooks::body::MOST,
     });

@@ -25,6 +25,8 @@ pub struct OutboxEntry {
     pub event: EventWord,
     /// Where the job was then.
     pub place: Place,
+    /// Whether it had begun a step by then.
+    pub begun: bool,
     /// The job's seq then.
     pub seq: u32,
     /// When, ms.
@@ -257,6 +259,9 @@ impl Store {
     }
 }
 
+/// Set in the place of an entry when a step was begun.
+const BEGUN: u8 = 64;
+
 fn read_entry(entry: &str, shard: u16, bytes: &Bytes) -> Option<OutboxEntry> {
     let mut at = 0;
     let mut take = |n: usize| {
@@ -268,7 +273,8 @@ fn read_entry(entry: &str, shard: u16, bytes: &Bytes) -> Option<OutboxEntry> {
     let event = EventWord::from_code(*take(1)?.first()?)?;
     let when = number(take(6)?) as UnixMs;
     let seq = number(take(4)?) as u32;
-    let place = Place::from_code(*take(1)?.first()?)?;
+    let seen = *take(1)?.first()?;
+    let place = Place::from_code(seen & !BEGUN)?;
     let attempt = number(take(2)?) as u16;
     let mut blob = |width: usize| {
         let n = number(take(width)?) as usize;
@@ -286,6 +292,7 @@ fn read_entry(entry: &str, shard: u16, bytes: &Bytes) -> Option<OutboxEntry> {
         tenant,
         event,
         place,
+        begun: seen & BEGUN != 0,
         seq,
         at: when,
         attempt,

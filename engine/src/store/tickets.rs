@@ -44,6 +44,16 @@ impl Store {
         }
     }
 
+    /// From when on another ticket may be issued for a binding; `None` when none was issued of late.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be reached.
+    pub async fn ticket_open_at(&self, tenant: &str, binding: &str) -> Result<Option<UnixMs>, StoreError> {
+        let mut cmd = redis::cmd("GET");
+        cmd.arg(self.key(self.shard_of(tenant), &format!("ticketgate:{binding}")));
+        self.query("ticket_open_at", cmd).await
+    }
+
     /// Units used of an allowance of a tenant.
     ///
     /// # Errors

@@ -13,6 +13,9 @@ use crate::{
     store::{Outcome, Settlement},
 };
 
+/// Characters of an error's text in an event's note; a character takes at most six bytes there, and a note 4 KiB.
+const NOTE_CHARS: usize = 500;
+
 /// What to tell the store; `None` when another holds the job and nothing may be said.
 pub(super) async fn conclude(ctx: &Ctx, end: End) -> Option<Settlement> {
     let verdict = match end {
@@ -169,7 +172,13 @@ pub(super) fn failed(ctx: &Ctx, outcome: Outcome, error: &JobError, wait_ms: u64
     settlement.wait_ms = wait_ms;
     settlement.error = ErrorDocument::new(error).pack();
     if settlement.note.is_empty() {
-        settlement.note = serde_json::json!({ "code": error.code }).to_string().into_bytes();
+        settlement.note = told(error);
     }
     settlement
+}
+
+/// What the event says of an error: notes are short, and the whole text is in the job's error.
+fn told(error: &JobError) -> Vec<u8> {
+    let message: String = error.text.chars().take(NOTE_CHARS).collect();
+    serde_json::json!({ "code": error.code, "message": message }).to_string().into_bytes()
 }

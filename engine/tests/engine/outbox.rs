@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use leasehold_engine::{
+    Place,
     store::{DeliveryOutcome, NewDelivery, Outcome},
     testing::{Lab, NOON, Puppet},
 };
@@ -49,6 +50,24 @@ async fn listeners_make_every_job_be_told() {
     let (_, fence) = claim_one(&lab, "w").await;
     settle(&lab, &id, fence, Outcome::Done).await;
     assert_eq!(lab.store.outbox_read(0, 10).await.unwrap().len(), 3);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_failed_attempt_is_told_with_its_error_and_whether_work_had_begun() {
+    let lab = Lab::with_running_clock().await;
+    lab.store.set_listening(true).await.unwrap();
+    let mut worker = lab.worker("w", Puppet::new()).await;
+    let id = lab.enqueue(Puppet::job(&lab.store, "steps")).await;
+    lab.until(&id, Place::Succeeded).await;
+    let told = lab.store.outbox_read(0, 10).await.unwrap();
+    let begun: Vec<_> = told.iter().map(|e| (e.event.as_str(), e.place, e.begun)).collect();
+    assert_eq!(begun[0], ("accepted", Place::Ready, false));
+    assert!(begun.contains(&("retrying", Place::Scheduled, true)), "{begun:?}");
+    let retrying = told.iter().find(|e| e.event.as_str() == "retrying").unwrap();
+    let note: serde_json::Value = serde_json::from_slice(&retrying.note).unwrap();
+    assert_eq!(note, serde_json::json!({"code": "puppet_failed", "message": "between the steps"}));
+    worker.drain(Duration::from_secs(5)).await;
     lab.finish().await;
 }
 

@@ -138,13 +138,14 @@ end
 local function wanted(r) return has(r, NOTIFY) or is_listening() end
 
 local changed = {}
--- Tells those who listen of a change (webhook outbox, watchers). History knows `accepted`, the last `started` and a quiet
+-- Tells those who listen of a change (webhook outbox, watchers); 64 on top of the place: a step was begun. History knows `accepted`, the last `started` and a quiet
 -- end by the hot fields alone; keep() writes the others down.
 local function tell(r, word, note)
   r.seq, r.dirty = r.seq + 1, true
   if wanted(r) then
     local w, meta = r.who, meta_of(r)
-    redis.call('XADD', prefix .. ':outbox', '*', 'e', struct.pack('<BI6I4BI2Bc0Bc0Bc0I4c0I2c0', EVENT[word], NOW, r.seq, r.place,
+    local seen = has(r, JOURNAL) and r.place + 64 or r.place
+    redis.call('XADD', prefix .. ':outbox', '*', 'e', struct.pack('<BI6I4BI2Bc0Bc0Bc0I4c0I2c0', EVENT[word], NOW, r.seq, seen,
       r.attempt, #r.id, r.id, #w.kind, w.kind, #w.tenant, w.tenant, #meta, meta, #note, note))
   end
   changed[#changed + 1] = r.id
