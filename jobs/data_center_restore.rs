@@ -13,9 +13,9 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::catalogue::{Ask, Ctx, Kind, failure};
-use crate::policy::rules::{Admission, DATA_CENTER_RESTORE, SourceKind, data_center_resource};
+use crate::policy::rules::{Admission, DATA_CENTER_RESTORE, SourceKind};
 use crate::policy::{ErrorCode, Notice, Refusal, Tenant};
-use crate::services::{Backup, Held, Origin, Wanted, telling, tickets};
+use crate::services::{Backup, Held, Origin, Wanted, telling};
 
 /// The arguments of a restore.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -90,13 +90,10 @@ impl Kind for DataCenterRestore {
 
     async fn run(&self, ctx: &Ctx) -> Result<Verdict, JobError> {
         let tenant = ctx.tenant_document().await?;
-        if !ctx.has_ended(OVERWRITE).await? {
-            if let Some(wait) = ctx.start_check(&tenant, &self.data_center).await? {
-                return Ok(wait);
-            }
-            if let Some(wait) = self.wait_for_source(ctx, &tenant).await? {
-                return Ok(wait);
-            }
+        if !ctx.has_ended(OVERWRITE).await?
+            && let Some(wait) = ctx.start_check(&tenant, &self.data_center).await?
+        {
+            return Ok(wait);
         }
         let target = ctx.database(&tenant, &self.data_center)?;
         let source = self.read_source(ctx, &tenant, &*target).await?;
@@ -114,8 +111,6 @@ impl Kind for DataCenterRestore {
 
 /// The step from which on a cancel comes too late (RESTORE-09).
 const OVERWRITE: &str = "overwrite";
-/// How long a restore waits for somebody who works on its source, ms.
-const BUSY_WAIT_MS: i64 = 5_000;
 
 /// The file that a restore reads.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -148,24 +143,6 @@ async fn is_over(ctx: &Ctx, error: &JobError) -> bool {
 }
 
 impl DataCenterRestore {
-    /// AC-200: while somebody works on the source data center, the restore waits. Asked before the first step, so that
-    /// the target's lock is free meanwhile and two restores in opposite directions do not wait for each other for ever.
-    async fn wait_for_source(&self, ctx: &Ctx, tenant: &Tenant) -> Result<Option<Verdict>, JobError> {
-        if self.source.kind != SourceType::DataCenter || ctx.has_ended("copy_source").await? {
-            return Ok(None);
-        }
-        let resource = tickets::short(data_center_resource(&tenant.id, &self.source.id));
-        let holder = ctx.services().store().resource_holder(&tenant.id, &resource).await;
-        let Some(holder) = holder.map_err(|error| JobError::transient(error.code(), error.to_string()))? else {
-            return Ok(None);
-        };
-        let reason = format!("resource_busy: job {holder} works on data center {}", self.source.id);
-        ctx.log(reason.clone());
-        // Jobs that wait for each other must not come back at the same instant.
-        let chance = i64::from(getrandom::u32().unwrap_or_default() % 3_000);
-        Ok(Some(Verdict::Snooze { until: ctx.now().await? + BUSY_WAIT_MS + chance, reason }))
-    }
-
     /// The file to restore from: a backup's, or a snapshot of another data center.
     async fn read_source(&self, ctx: &Ctx, tenant: &Tenant, target: &dyn Database) -> Result<SourceFile, JobError> {
         let backups = ctx.services().backups();
@@ -296,7 +273,8 @@ impl DataCenterRestore {
             fence: ctx.fence(),
         };
         let token = ctx.cancelled().clone();
-        target.restore(&plan, ctx.stretch(60, 95), token).await.map_err(failure)?;
+        let restored = target.restore(&plan, ctx.stretch(60, 95), token).await.map_err(failure)?;
+        restored.notes.into_iter().for_each(|note| ctx.log(note));
         let found = target.checksum().await.map_err(failure)?;
         match found == expected {
             true => Ok(found),

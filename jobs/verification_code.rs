@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalogue::{Ask, Ctx, Kind, failure, instant};
 use crate::policy::rules::{Admission, VERIFICATION_CODE, ticket_binding};
-use crate::policy::{self, Actor, Notice, Refusal, Tenant};
+use crate::policy::{self, Actor, ErrorCode, Notice, Refusal, Tenant};
 use crate::services::tickets;
 
 /// The arguments of a code.
@@ -42,10 +42,12 @@ impl Kind for VerificationCode {
 
     async fn admit(&self, ask: &Ask<'_>) -> Result<Admission, Refusal> {
         let admission = ask.rules().admit_verification_code(&ask.command, &self.operation);
-        admission.map_err(|refusal| match refusal.field.as_deref() {
+        let admission = admission.map_err(|refusal| match refusal.field.as_deref() {
             Some("args.target") => refusal.with_field("args.target_id"),
             _ => refusal,
-        })
+        })?;
+        self.expect_gap(ask).await?;
+        Ok(admission)
     }
 
     async fn run(&self, ctx: &Ctx) -> Result<Verdict, JobError> {
@@ -65,6 +67,24 @@ struct Sent {
 const SEND_TRIES: u32 = 3;
 
 impl VerificationCode {
+    /// VERIFY-02: who asks again too soon hears so at once, and from when on; the job asks once more, for two may be
+    /// accepted before the first of them is sent.
+    async fn expect_gap(&self, ask: &Ask<'_>) -> Result<(), Refusal> {
+        let (rules, tenant) = (ask.rules(), ask.command.tenant);
+        let binding = tickets::binding(&binding_text(tenant, ask.command.actor, &self.operation, &self.target_id));
+        let open_at = ask.services.store().ticket_open_at(&tenant.id, &binding).await;
+        let open_at =
+            open_at.map_err(|error| Refusal::new(ErrorCode::StorageUnavailable, "VERIFY-02", error.to_string()))?;
+        let at = instant(open_at.unwrap_or(0));
+        if at <= ask.command.now {
+            return Ok(());
+        }
+        let limit = format!("{} s between two codes", rules.verify.resend_seconds);
+        Err(Refusal::new(ErrorCode::CodeTooSoon, "VERIFY-02", "a code was sent a moment ago")
+            .with_limit(limit)
+            .with_allowed_at(rules.calendar().stamp(at)))
+    }
+
     /// Makes a code, leaves its digest in the store, and sends it. A later attempt makes another one: nobody can read
     /// the first one back.
     async fn send(&self, ctx: &Ctx) -> Result<Sent, JobError> {

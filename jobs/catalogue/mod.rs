@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use leasehold_engine::store::{Cutoff, Edit};
-use leasehold_engine::{Enqueued, Idempotency, JobId, JobView, TicketUse};
+use leasehold_engine::{Enqueued, Idempotency, JobId, JobView, Resource, TicketUse};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -142,6 +142,9 @@ impl Catalogue {
         let (args, admission) = kind.admit(asked).await?;
         ask.check_time()?;
         let ticket = ask.ticket_use(admission.ticket_binding.as_deref());
+        let reads = admission.reads.clone().map(|name| Resource::shared(tickets::short(name)));
+        let touches = Resource::exclusive(tickets::short(admission.resource.clone()));
+        let resources = [touches].into_iter().chain(reads).collect();
         let idempotency = ask.idempotency_key.as_ref().map(|key| Idempotency {
             key: key.clone(),
             digest: ask.digest(&args),
@@ -155,7 +158,7 @@ impl Catalogue {
             meta: Envelope::of(ask, &admission).to_bytes(),
             run_at: ask.run_at,
             priority: ask.priority,
-            resource: Some(tickets::short(admission.resource)),
+            resources,
             destructive: kind.destructive(),
             retry: kind.retry(),
             allowance: admission.allowance,
@@ -237,7 +240,11 @@ impl Catalogue {
             What::Cancel => (ErrorCode::TooLateToCancel, Change::Cancel),
             What::Edit => (ErrorCode::TooLateToEdit, Change::Edit),
         };
-        let (now, planned) = (submission::instant(now), submission::instant(job.record.run_at));
+        // After a failed attempt the engine's time is that of the next one, which nobody planned.
+        let planned_at = Envelope::read(&job.record.meta).map_or(0, |envelope| envelope.planned_at);
+        let retried = job.record.attempt > 0 && planned_at > 0;
+        let planned = submission::instant(if retried { planned_at } else { job.record.run_at });
+        let now = submission::instant(now);
         let by_lead = rules
             .lead(&job.record.kind)
             .and_then(|rule| rule.check(change, rules.calendar(), now, planned, "SQL-10").err());

@@ -168,8 +168,8 @@ pub struct Admitted {
     pub run_at: Option<UnixMs>,
     /// Order among ready jobs.
     pub priority: Priority,
-    /// What only one job may touch at a time.
-    pub resource: Option<String>,
+    /// What only one job may touch at a time, and what it shares with others that only read it.
+    pub resources: Vec<Resource>,
     /// It has effects that cannot be repeated: after a jump of the clock it waits for a person.
     pub destructive: bool,
     /// Attempts and delays.
@@ -200,7 +200,7 @@ impl Admitted {
             meta: self.meta.clone(),
             run_at: self.run_at,
             priority: self.priority,
-            resources: self.resource.iter().map(Resource::exclusive).collect(),
+            resources: self.resources.clone(),
             retry: self.retry,
             idempotency: self.idempotency.clone(),
             allowance: self.allowance.as_ref().map(|allowance| Allowance {

@@ -193,7 +193,7 @@ impl ErrorCode {
             Self::UnknownField => ("unknown_field", 422, "A field is not known"),
             Self::UnknownKind => ("unknown_kind", 422, "There is no such kind of job"),
             Self::UnknownTenant => ("unknown_tenant", 422, "There is no such tenant"),
-            Self::UnknownDataCenter => ("unknown_data_center", 422, "The tenant has no such data center"),
+            Self::UnknownDataCenter => ("unknown_data_center", 404, "The tenant has no such data center"),
             Self::NotFound => ("not_found", 404, "There is no such thing"),
             Self::MethodNotAllowed => ("method_not_allowed", 405, "The method is not allowed here"),
             Self::UnsupportedMediaType => ("unsupported_media_type", 415, "The content type is not supported"),

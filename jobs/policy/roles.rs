@@ -203,7 +203,8 @@ impl RoleRules {
     }
 }
 
-fn formal_tenant(formal: bool) -> Result<(), Refusal> {
+/// Refuses what is for formal tenants only (ROLE-01).
+pub(super) fn formal_tenant(formal: bool) -> Result<(), Refusal> {
     match formal {
         true => Ok(()),
         false => Err(Refusal::new(ErrorCode::NotFormalTenant, "ROLE-01", "IT operations are for formal tenants")

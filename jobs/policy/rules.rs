@@ -15,7 +15,7 @@ use super::lease::ExpiryRules;
 use super::messages::NotifyRules;
 use super::quota::{Allowance, QuotaRule, Subject};
 use super::refusal::{ErrorCode, Refusal};
-use super::roles::{Actor, RoleRules};
+use super::roles::{Actor, RoleRules, formal_tenant};
 pub use super::sql::{OnError, SqlRules};
 use super::tenant::{Environment, Tenant};
 pub use super::verify::{VerifyMode, VerifyRules, ticket_binding};
@@ -123,6 +123,8 @@ pub struct Admission {
     pub run_at: DateTime<Utc>,
     /// What only one job may touch at a time: the data center.
     pub resource: String,
+    /// What it reads meanwhile, together with others that only read it: the source of a restore (AC-200).
+    pub reads: Option<String>,
     /// The unit to take with the acceptance (QUOTA-03).
     pub allowance: Option<Allowance>,
     /// What the code must be bound to, when one is to be spent (VERIFY-02).
@@ -207,10 +209,14 @@ impl Rules {
                 .with_field("args.source")
                 .with_remedy("upload a stamped restore letter and wait for its approval"));
         }
-        if source == SourceKind::DataCenter {
-            self.restore_source(ask, source_id)?;
-        }
-        Ok(Admission { allowance: self.allowance(ask, DATA_CENTER_RESTORE), ..accepted(ask) })
+        let reads = match source {
+            SourceKind::DataCenter => {
+                self.restore_source(ask, source_id)?;
+                Some(data_center_resource(&ask.tenant.id, source_id))
+            }
+            SourceKind::Backup | SourceKind::Upload => None,
+        };
+        Ok(Admission { reads, allowance: self.allowance(ask, DATA_CENTER_RESTORE), ..accepted(ask) })
     }
 
     /// Whether a code is sent to the actor for `operation` on the data center (VERIFY-01): only for an operation that
@@ -263,14 +269,15 @@ impl Rules {
         (kind == SQL_UPDATE).then_some(&self.sql.change)
     }
 
-    /// Whether a job of `kind` may start on the data center now: the lease again, and the maintenance window for SQL
-    /// (SQL-14, SQL-16).
+    /// Whether a job of `kind` may start on the data center now: the tenant and its lease again, and the maintenance window
+    /// for SQL (ROLE-01, SQL-14, SQL-16).
     #[must_use]
     pub fn start_check(&self, kind: &str, now: DateTime<Utc>, tenant: &Tenant, data_center: &str) -> Start {
         let lease = tenant
             .require_data_center(data_center, "args.data_center")
             .and_then(|(environment, _)| self.expiry.check(self.calendar(), tenant, environment, kind, now));
-        if let Err(refusal) = lease {
+        let formal = formal_tenant(tenant.formal);
+        if let Err(refusal) = formal.and(lease) {
             return Start::Refuse(refusal);
         }
         match self.sql.maintenance.blocked_until(self.calendar(), now) {
@@ -356,6 +363,7 @@ fn accepted(ask: &Submission<'_>) -> Admission {
     Admission {
         run_at: ask.planned_at.unwrap_or(ask.now).max(ask.now),
         resource: data_center_resource(&ask.tenant.id, ask.data_center),
+        reads: None,
         allowance: None,
         ticket_binding: None,
         locked: false,

@@ -420,6 +420,15 @@ fn sql_14_the_lease_is_checked_again_at_the_start() {
 }
 
 #[test]
+fn role_01_a_tenant_that_is_formal_no_more_starts_nothing() {
+    let tenant = Tenant { formal: false, ..tenant("2030-01-01") };
+    for kind in [SQL_UPDATE, DATA_CENTER_BACKUP, DATA_CENTER_RESTORE] {
+        let answer = rules().start_check(kind, ask().now, &tenant, "dc-1");
+        assert!(matches!(answer, Start::Refuse(refusal) if refusal.code == ErrorCode::NotFormalTenant), "{kind}");
+    }
+}
+
+#[test]
 fn a_job_whose_data_center_is_gone_does_not_start() {
     let answer = rules().start_check(SQL_UPDATE, ask().now, &tenant("2030-01-01"), "dc-9");
     assert!(matches!(answer, Start::Refuse(refusal) if refusal.code == ErrorCode::UnknownDataCenter));

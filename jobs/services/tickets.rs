@@ -16,7 +16,7 @@ pub(crate) fn binding(text: &str) -> String {
     hex::encode(Sha256::digest(text.as_bytes()))
 }
 
-/// A resource's name, as it is when it fits the store, else by its digest.
+/// A resource's name, as it is when it fits the store beside a second one, else by its digest.
 pub(crate) fn short(resource: String) -> String {
-    if resource.len() <= 200 { resource } else { format!("sha256/{}", binding(&resource)) }
+    if resource.len() <= 120 { resource } else { format!("sha256/{}", binding(&resource)) }
 }

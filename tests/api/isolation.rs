@@ -145,7 +145,7 @@ async fn a_data_center_of_another_tenant_does_not_exist() {
         let mut ask = backup("t-001");
         ask["args"]["data_center"] = json!(name);
         let answer =
-            stand.ask("POST", "/v1/jobs").key(&own).json(&ask).send().await.refused(422, "unknown_data_center");
+            stand.ask("POST", "/v1/jobs").key(&own).json(&ask).send().await.refused(404, "unknown_data_center");
         assert_eq!(answer.json["detail"], format!("tenant `t-001` has no data center `{name}`"));
     }
 }

@@ -100,7 +100,7 @@ async fn a_body_that_does_not_fit_is_told_where() {
         ),
         (with(json!({"args": []})), 422, "invalid_argument", "args"),
         (with(json!({"args": {"data_center": "dc-1", "nam": "x"}})), 422, "unknown_field", "args.nam"),
-        (with(json!({"args": {"data_center": "dc-9", "name": "x"}})), 422, "unknown_data_center", "args.data_center"),
+        (with(json!({"args": {"data_center": "dc-9", "name": "x"}})), 404, "unknown_data_center", "args.data_center"),
         (with(json!({"run_at": "tomorrow"})), 422, "invalid_argument", "run_at"),
         (with(json!({"run_at": "2020-01-01T00:00:00Z"})), 422, "time_not_allowed", "run_at"),
         (with(json!({"run_at": "+262142-12-31T00:00:00Z"})), 422, "time_not_allowed", "run_at"),

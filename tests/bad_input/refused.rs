@@ -66,7 +66,7 @@ async fn a_bad_update_is_refused_by_name_and_nothing_is_taken_in() {
         (
             "unknown data center",
             with("/args/data_center", json!("dc-b")),
-            422,
+            404,
             "unknown_data_center",
             "args.data_center",
         ),

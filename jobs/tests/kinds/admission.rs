@@ -194,6 +194,11 @@ async fn sql_10_ac_075_edit_and_revoke_need_strictly_more_than_ten_minutes() {
             let view = estate.lab.job(&id).await;
             let refusal = estate.catalogue.too_late(&view, What::Cancel, planned - before_ms);
             assert_eq!((refusal.code, refusal.rule), (ErrorCode::TooLateToCancel, "SQL-10"));
+            // After a failed attempt the engine's time is that of the next one, and the plan is what it was.
+            let mut retried = view.clone();
+            (retried.record.attempt, retried.record.run_at) = (1, planned + 5_000);
+            let later = estate.catalogue.too_late(&retried, What::Cancel, planned - before_ms);
+            assert_eq!(later.detail, refusal.detail);
             assert_eq!(estate.catalogue.status(&view).name, "待执行");
         }
         estate.finish().await;

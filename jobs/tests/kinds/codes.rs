@@ -115,9 +115,11 @@ async fn verify_02_a_second_code_within_a_minute_is_refused() {
     let mut estate = estate().await;
     code(&mut estate, "dc-1").await;
     let args = json!({"operation": "sql_update", "target_id": "dc-1"});
-    let id = estate.submitted("verification_code", args).await;
-    let view = estate.run(&id).await;
-    assert_eq!((view.record.place, &error(&view)["code"]), (Place::Dead, &json!("code_too_soon")));
+    let ask = estate.ask("verification_code", args).await;
+    let refusal = estate.submit(&ask).await.unwrap_err();
+    let at = refusal.allowed_at.expect("it says when").timestamp_millis();
+    assert_eq!((refusal.code, refusal.code.status()), (ErrorCode::CodeTooSoon, 429));
+    assert!(at > ask.now && at <= ask.now + 60_000, "{at}");
     assert_eq!(estate.mailbox("sms").len(), 1);
     // Another target is another code, and a minute later there is a new one.
     code(&mut estate, "dc-2").await;
