@@ -130,6 +130,24 @@ async fn verify_02_a_second_code_within_a_minute_is_refused() {
 }
 
 #[tokio::test]
+async fn verify_02_of_two_codes_asked_for_at_once_one_is_sent() {
+    let mut estate = estate().await;
+    let args = json!({"operation": "sql_update", "target_id": "dc-1"});
+    let ids =
+        [estate.submitted("verification_code", args.clone()).await, estate.submitted("verification_code", args).await];
+    let mut places = Vec::new();
+    for id in &ids {
+        let view = estate.run(id).await;
+        let late = view.record.place == Place::Dead;
+        assert!(!late || error(&view)["code"] == "code_too_soon", "{}", error(&view));
+        places.push(view.record.place);
+    }
+    assert_eq!(places, [Place::Succeeded, Place::Dead]);
+    assert_eq!(estate.mailbox("sms").len(), 1);
+    estate.finish().await;
+}
+
+#[tokio::test]
 async fn verify_02_the_code_is_nowhere_but_in_the_sms() {
     let mut estate = estate().await;
     let (id, right) = code(&mut estate, "dc-1").await;

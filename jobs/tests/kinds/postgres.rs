@@ -89,7 +89,7 @@ async fn sql_12_sql_13_a_script_that_ends_its_own_session_is_told_statement_by_s
     assert_eq!((view.record.place, view.record.attempt), (Place::Succeeded, 3), "{}", error(&view));
     let result = result(&view);
     let oks: Vec<_> = result["statements"].as_array().unwrap().iter().map(|one| &one["ok"]).collect();
-    assert_eq!((&result["colour"], oks), (&json!("red"), vec![true, false, true]), "{result}");
+    assert_eq!((&result["colour"], oks), (&json!("red"), vec![&json!(true), &json!(false), &json!(true)]), "{result}");
     assert_eq!(result["statements"][1]["error_code"], "session_ended");
     assert_eq!(books.estimate().await.unwrap().tables, 2);
     estate.finish().await;
