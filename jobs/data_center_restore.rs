@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use leasehold_engine::{Effect, JobError, Recovery, Retry, Verdict};
-use leasehold_targets::database::{Database, RestorePlan, quiet};
+use leasehold_targets::database::{Database, ExecuteOptions, RestorePlan, quiet, unobserved};
+use leasehold_targets::script::Script;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -90,7 +91,9 @@ impl Kind for DataCenterRestore {
 
     async fn run(&self, ctx: &Ctx) -> Result<Verdict, JobError> {
         let tenant = ctx.tenant_document().await?;
-        if !ctx.has_ended(OVERWRITE).await?
+        // A closing run overwrites nothing: it finds out what the target holds, whatever the hour.
+        if !ctx.is_closing()
+            && !ctx.has_ended(OVERWRITE).await?
             && let Some(wait) = ctx.start_check(&tenant, &self.data_center).await?
         {
             return Ok(wait);
@@ -126,6 +129,13 @@ struct SourceFile {
 struct Overwritten {
     checksum: String,
     safety_backup_id: Option<String>,
+}
+
+/// Raises the fence in the target, so that a worker that was lost and comes back is refused there.
+async fn shut_out(ctx: &Ctx, target: &dyn Database) -> Result<(), JobError> {
+    let nothing = Script::parse(target.dialect(), "").map_err(|e| JobError::permanent("internal", e.to_string()))?;
+    let options = ExecuteOptions::new(ctx.id().to_string(), ctx.fence());
+    target.execute(&nothing, &options, unobserved(), ctx.cancelled().clone()).await.map(drop).map_err(failure)
 }
 
 /// Whether no attempt follows, so that the source's file is needed no more.
@@ -231,6 +241,33 @@ impl DataCenterRestore {
         backups.make_at_once(ctx, target, self.safety_copy(&suffix, &name)).await
     }
 
+    /// What the overwrite of lost workers left. Nothing is overwritten any more, also not by one of them that comes back.
+    async fn left_behind(
+        &self,
+        ctx: &Ctx,
+        target: &dyn Database,
+        expected: &str,
+        safety: Option<Backup>,
+    ) -> Result<Overwritten, JobError> {
+        let doubt = |text: &str| JobError::permanent("outcome_unknown", text).with(Recovery::Doubt);
+        if !target.exists().await.map_err(failure)? {
+            return Err(doubt("its workers were lost while they overwrote the data center, and it is not there"));
+        }
+        shut_out(ctx, target).await?;
+        let found = target.checksum().await.map_err(failure)?;
+        if found == expected {
+            return Ok(Overwritten { checksum: found, safety_backup_id: safety.map(|safety| safety.id) });
+        }
+        if let Some(safety) = safety {
+            let held = ctx.services().backups().fetch(ctx, &safety.file).await?;
+            if target.checksum_of(held.path()).await.map_err(failure)? == found {
+                let text = "its workers were lost; the data center holds what it held before";
+                return Err(JobError::permanent("worker_lost", text));
+            }
+        }
+        Err(doubt("its workers were lost, and the data center holds neither what the source holds nor a safety copy"))
+    }
+
     /// Replaces the target, and proves that it holds what the source holds.
     async fn overwrite(
         &self,
@@ -241,6 +278,9 @@ impl DataCenterRestore {
     ) -> Result<Overwritten, JobError> {
         let held = ctx.services().backups().fetch(ctx, &source.file).await?;
         let expected = target.checksum_of(held.path()).await.map_err(failure)?;
+        if ctx.is_closing() {
+            return self.left_behind(ctx, target, &expected, safety).await;
+        }
         let Some(first) = safety else {
             let checksum = self.replace(ctx, target, source, (&held, &expected)).await?;
             return Ok(Overwritten { checksum, safety_backup_id: None });

@@ -75,7 +75,8 @@ impl Kind for SqlUpdate {
 
     async fn run(&self, ctx: &Ctx) -> Result<Verdict, JobError> {
         let tenant = ctx.tenant_document().await?;
-        let executed = ctx.has_ended(EXECUTE).await?;
+        // A closing run executes nothing more: it reads what is recorded, whatever the hour.
+        let executed = ctx.has_ended(EXECUTE).await? || ctx.is_closing();
         if !executed && let Some(wait) = ctx.start_check(&tenant, &self.data_center).await? {
             return Ok(wait);
         }
@@ -90,8 +91,7 @@ impl Kind for SqlUpdate {
         }
         let executed = ctx.step(EXECUTE, Effect::Fenced, || self.execute(ctx, &*database)).await?;
         ctx.note(json!({"detail": executed.counts.detail()}));
-        let tell = || self.tell(ctx, &tenant, &executed.counts, backup.as_ref());
-        ctx.step("notify", Effect::Idempotent, tell).await?;
+        ctx.step("notify", Effect::Idempotent, || self.tell(ctx, &tenant, &executed.counts, backup.as_ref())).await?;
         ctx.progress(100, "done");
         Ok(Verdict::Done(executed.result(backup.as_ref())))
     }
@@ -134,7 +134,11 @@ impl SqlUpdate {
             told.log(line(outcome));
         });
         let job = ctx.id().to_string();
-        let report = match database.execute(&script, &options, observer, ctx.cancelled().clone()).await {
+        let token = ctx.cancelled().child_token();
+        if ctx.is_closing() {
+            token.cancel();
+        }
+        let report = match database.execute(&script, &options, observer, token).await {
             Ok(report) => report,
             Err(error) => {
                 let done = database.recorded(&job).await.map(|recorded| recorded.len());
@@ -151,6 +155,7 @@ impl SqlUpdate {
             ));
         }
         match report.stopped {
+            Some(Stopped::Cancelled) if ctx.is_closing() => Executed::of_lost(&report),
             Some(Stopped::Cancelled) => {
                 let done = report.statements.len();
                 let text = format!("stopped after {done} of {total} statements");
@@ -190,6 +195,9 @@ struct Executed {
     counts: Counts,
     statements: Vec<Value>,
     left_out: usize,
+    /// The workers were lost before the last statement, and those that are missing will not be run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    cut_off: bool,
 }
 
 /// How many statements came to what.
@@ -229,7 +237,16 @@ impl Counts {
 impl Executed {
     fn of(report: &ScriptReport) -> Self {
         let (statements, left_out) = statements(report);
-        Self { counts: Counts::of(report), statements, left_out }
+        Self { counts: Counts::of(report), statements, left_out, cut_off: false }
+    }
+
+    /// What is recorded of a script whose workers were lost (SQL-12, SQL-15): the customer is told of what happened.
+    fn of_lost(report: &ScriptReport) -> Result<Self, JobError> {
+        if report.statements.is_empty() {
+            let text = "its workers were lost before the first statement was recorded: none of the script happened";
+            return Err(JobError::permanent("worker_lost", text));
+        }
+        Ok(Self { cut_off: true, ..Self::of(report) })
     }
 
     /// The result that callers read.
@@ -242,6 +259,9 @@ impl Executed {
         });
         if let Some(backup) = backup {
             result["backup_id"] = json!(backup.id);
+        }
+        if self.cut_off {
+            result["cut_off"] = json!("its workers were lost: the statements that are not listed were not run");
         }
         if self.left_out > 0 {
             result["statements_left_out"] = json!(self.left_out);

@@ -51,7 +51,8 @@ impl Runner for Catalogue {
 fn is_final(ctx: &Ctx, error: &JobError) -> bool {
     let gives_up = match error.recovery {
         Recovery::Give => true,
-        Recovery::Retry | Recovery::RetryAfter(_) => ctx.is_last_attempt(),
+        // The last error of a closing run leaves the job unknown, not failed.
+        Recovery::Retry | Recovery::RetryAfter(_) => ctx.is_last_attempt() && !ctx.is_closing(),
         Recovery::Doubt | Recovery::Cancelled | Recovery::Lost | Recovery::Suspend | Recovery::Park => false,
     };
     gives_up && !ctx.cancelled().is_cancelled()

@@ -212,8 +212,12 @@ fn running(seen: &Seen) -> Reason {
 fn unknown(seen: &Seen) -> Reason {
     let open = seen.job.steps.iter().filter(|step| !step.done && step.effect == super::Effect::Once);
     let open: Vec<&str> = open.map(|step| step.name.as_str()).collect();
+    if open.is_empty() {
+        let text = "its workers were lost, and no run could find out what the target holds; look, then POST …/resolve";
+        return Reason::new("outcome_unknown", text);
+    }
     let text = "its worker was lost inside a step that may not be repeated; say what happened: POST …/resolve";
-    Reason::new("outcome_unknown", text).about(if open.is_empty() { "?".to_owned() } else { open.join(", ") })
+    Reason::new("outcome_unknown", text).about(open.join(", "))
 }
 
 fn ended(place: Place) -> Reason {

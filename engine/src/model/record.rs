@@ -27,6 +27,7 @@ const FLAG_UNDO: u16 = 256;
 const FLAG_UNDOING: u16 = 512;
 const FLAG_DESTRUCTIVE: u16 = 1024;
 const FLAG_FAMILY: u16 = 2048;
+const FLAG_CLOSING: u16 = 8192;
 
 /// Why a job is blocked. The numbers are those of the scripts' prelude.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
@@ -99,6 +100,8 @@ pub struct JobRecord {
     pub has_undo: bool,
     /// It undoes its steps, or has undone them (then `has_undo` is false).
     pub undoing: bool,
+    /// Its workers were lost after it began a `Fenced` step, and no attempt is left: this run is to settle with what is known.
+    pub closing: bool,
     /// It has effects that cannot be repeated.
     pub destructive: bool,
     /// It has children or was sent signals.
@@ -296,6 +299,7 @@ impl JobRecord {
             has_journal: flags & FLAG_JOURNAL != 0,
             has_undo: flags & FLAG_UNDO != 0,
             undoing: flags & FLAG_UNDOING != 0,
+            closing: flags & FLAG_CLOSING != 0,
             destructive: flags & FLAG_DESTRUCTIVE != 0,
             has_family: flags & FLAG_FAMILY != 0,
             blocked_by: if place == Place::Blocked { BlockedBy::from_code(reason) } else { BlockedBy::Nothing },

@@ -136,7 +136,12 @@ fn of_error(ctx: &Ctx, error: &JobError, why: Why) -> Option<Settlement> {
     let may_retry = record.retry.allows_after(record.attempt);
     let again = |fixed| {
         let wait_ms = delay_ms(ctx, record.attempt, fixed);
-        if may_retry { failed(ctx, Outcome::Retry, error, wait_ms) } else { failed(ctx, Outcome::Dead, error, 0) }
+        match may_retry {
+            true => failed(ctx, Outcome::Retry, error, wait_ms),
+            // A closing run that could not find out does not say that nothing happened.
+            false if ctx.is_closing() => failed(ctx, Outcome::Unknown, error, 0),
+            false => failed(ctx, Outcome::Dead, error, 0),
+        }
     };
     match error.recovery {
         Recovery::Lost if why == Why::Abort => Some(blank(ctx, Outcome::Release)),

@@ -56,6 +56,62 @@ async fn of_two_once_steps_side_by_side_the_one_that_is_open_makes_a_lost_job_un
     lab.finish().await;
 }
 
+/// A job with one attempt begins a Fenced step, and ends it if `done`; then its worker is lost.
+async fn lost_after_a_fenced_step(lab: &Lab, done: bool, says: &str) -> JobId {
+    let mut job = Puppet::job(&lab.store, says);
+    job.retry.max_attempts = 1;
+    lab.enqueue(job).await;
+    let (id, fence) = claim_one(lab, "w").await;
+    lab.store.step_begin(&id, fence, "s", FENCED).await.unwrap();
+    if done {
+        lab.store.step_end(&id, fence, "s", b"1").await.unwrap();
+    }
+    lab.at(15_000);
+    lab.store.rescue(0, 10).await.unwrap();
+    id
+}
+
+#[tokio::test]
+async fn a_job_lost_after_a_fenced_step_is_closed_and_not_dead() {
+    for done in [false, true] {
+        let lab = Lab::new().await;
+        let id = lost_after_a_fenced_step(&lab, done, "done").await;
+        expect_place(&lab, &id, Place::Ready).await;
+        let (_, fence) = claim_one(&lab, "w2").await;
+        let record = lab.job(&id).await.record;
+        assert_eq!((record.closing, record.attempt), (true, 1), "a closing run is not counted");
+        settle(&lab, &id, fence, Outcome::Done).await;
+        lab.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn a_job_lost_in_its_closing_runs_too_is_unknown_and_a_person_sends_it_back() {
+    let lab = Lab::new().await;
+    let id = lost_after_a_fenced_step(&lab, true, "done").await;
+    for at in [30_000, 45_000] {
+        claim_one(&lab, "w2").await;
+        lab.at(at);
+        lab.store.rescue(0, 10).await.unwrap();
+    }
+    expect_place(&lab, &id, Place::Unknown).await;
+    lab.store.resolve(&id, true, b"", "").await.unwrap();
+    let (_, fence) = claim_one(&lab, "w3").await;
+    assert!(!lab.job(&id).await.record.closing, "it is an attempt as any other");
+    settle(&lab, &id, fence, Outcome::Done).await;
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_closing_run_that_could_not_find_out_leaves_the_job_unknown() {
+    let lab = Lab::new().await;
+    let id = lost_after_a_fenced_step(&lab, false, "fail").await;
+    let mut worker = lab.worker("w2", Puppet::new()).await;
+    lab.until(&id, Place::Unknown).await;
+    worker.drain(std::time::Duration::from_secs(5)).await;
+    lab.finish().await;
+}
+
 #[tokio::test]
 async fn e3_a_stale_worker_begins_and_ends_no_step() {
     let lab = Lab::new().await;

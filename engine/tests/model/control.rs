@@ -115,9 +115,9 @@ impl Model {
         let now = self.now;
         let job = self.job(j);
         job.cancel &= job.undo;
-        job.sealed = false;
+        (job.sealed, job.closings) = (false, 0);
         if job.undoing && !job.undo {
-            (job.undoing, job.journal, job.once_open) = (false, false, false);
+            (job.undoing, job.journal, job.once_open, job.fenced) = (false, false, false, false);
             job.steps.clear();
         }
         if !(job.undoing && job.undo) {
@@ -154,7 +154,7 @@ impl Model {
             None => {}
         }
         if open.len() <= 1 {
-            job.once_open = false;
+            (job.once_open, job.closings) = (false, 0);
             if job.cancel && !job.undo {
                 self.finish(j, Place::Cancelled);
                 self.unlock(j);

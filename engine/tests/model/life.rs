@@ -63,6 +63,8 @@ impl Model {
             once_open: false,
             undo: false,
             undoing: false,
+            fenced: false,
+            closings: 0,
             locks: Default::default(),
             hold: None,
             until: run_at,

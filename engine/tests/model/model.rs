@@ -62,6 +62,9 @@ pub(crate) struct Job {
     pub(crate) once_open: bool,
     pub(crate) undo: bool,
     pub(crate) undoing: bool,
+    /// A Fenced step was begun; how many closing runs were granted since.
+    pub(crate) fenced: bool,
+    pub(crate) closings: u8,
     /// The resources that it has.
     pub(crate) locks: BTreeSet<usize>,
     pub(crate) hold: Option<String>,

@@ -121,6 +121,7 @@ fn compare_fields(job: &Job, record: &JobRecord, hold: &str) -> Result<(), Strin
         "an open Once step": job.once_open, record.once_open;
         "undos": job.undo, record.has_undo;
         "undoing": job.undoing, record.undoing;
+        "closing": job.closings > 0, record.closing;
         "has children": !job.children.is_empty(), record.has_family;
         "has resources": !job.locks.is_empty(), record.holds_resource;
         "planned": job.run_at, record.run_at;

@@ -48,6 +48,12 @@ impl Model {
             let job = self.job(j);
             (job.undoing, job.attempt, job.result, job.error) = (true, 0, "", "lost");
             self.enter_in_front(j);
+        } else if last && job.fenced && !job.undoing && job.closings == 2 {
+            self.finish(j, Place::Unknown);
+        } else if last && job.fenced && !job.undoing {
+            let job = self.job(j);
+            (job.closings, job.attempt) = (job.closings + 1, job.what.attempts - 1);
+            self.enter_in_front(j);
         } else if last {
             let job = self.job(j);
             (job.result, job.error) = ("", "lost");

@@ -24,11 +24,12 @@ pub(crate) const WORKERS: [&str; 2] = ["w1", "w2"];
 pub(crate) const SIGNALS: [&str; 2] = ["go", "stop"];
 pub(crate) const FREEZES: [&str; 2] = ["f1", "f2"];
 /// Name, effect, whether it has an undo.
-pub(crate) const STEPS: [(&str, Effect, bool); 4] = [
+pub(crate) const STEPS: [(&str, Effect, bool); 5] = [
     ("look", Effect::Idempotent, false),
     ("charge", Effect::Once, false),
     ("book", Effect::Idempotent, true),
     ("wipe", Effect::Once, false),
+    ("overwrite", Effect::Fenced, false),
 ];
 /// How long a lease lasts, ms.
 pub(crate) const LEASE_MS: i64 = 10_000;

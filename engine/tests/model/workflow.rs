@@ -57,6 +57,7 @@ impl Model {
         job.once_open |= once;
         job.sealed |= seal;
         job.undo |= undo;
+        job.fenced |= effect == leasehold_engine::Effect::Fenced;
         Begun::Run
     }
 

@@ -133,6 +133,61 @@ async fn restore_02_ac_116_another_data_center_is_the_source() {
     estate.finish().await;
 }
 
+/// Two claims are lost, then a worker in the middle of the overwrite, which is its last attempt.
+async fn lost_in_the_overwrite(estate: &mut Estate) -> leasehold_engine::JobId {
+    let backup_id = made(estate, "dc-1").await;
+    estate.sql("books.db", "DELETE FROM book");
+    let id = estate.submitted("data_center_restore", restore("dc-1", "backup", &backup_id)).await;
+    estate.drain().await;
+    estate.lose_claims(&id, 2).await;
+    estate.stage.hold("restore");
+    estate.start_worker().await;
+    estate.stage.began.notified().await;
+    id
+}
+
+#[tokio::test]
+async fn restore_08_lost_workers_that_overwrote_nothing_are_said_to_have_failed() {
+    let mut estate = Estate::new().await;
+    let id = lost_in_the_overwrite(&mut estate).await;
+    estate.lose_first_worker().await;
+    let view = estate.run(&id).await;
+    assert_eq!((view.record.place, error(&view)["code"].as_str()), (Place::Dead, Some("worker_lost")));
+    assert!(error(&view)["message"].as_str().unwrap().contains("holds what it held before"));
+    assert_eq!(estate.count("books.db", "SELECT count(*) FROM book"), 0);
+    estate.finish().await;
+}
+
+#[tokio::test]
+async fn restore_08_an_overwrite_that_was_done_is_found_when_its_workers_are_lost() {
+    let mut estate = Estate::new().await;
+    let id = lost_in_the_overwrite(&mut estate).await;
+    for n in 0..3 {
+        estate.sql("books.db", &format!("INSERT INTO book (title) VALUES ('books.db {n}')"));
+    }
+    estate.lose_first_worker().await;
+    let view = estate.run(&id).await;
+    assert_eq!(view.record.place, Place::Succeeded, "{}", error(&view));
+    assert!(result(&view)["safety_backup_id"].is_string());
+    estate.finish().await;
+}
+
+#[tokio::test]
+async fn restore_08_a_data_center_that_holds_neither_is_looked_at_by_a_person() {
+    let mut estate = Estate::new().await;
+    let id = lost_in_the_overwrite(&mut estate).await;
+    estate.sql("books.db", "INSERT INTO book (title) VALUES ('of somebody else')");
+    estate.lose_first_worker().await;
+    estate.start_worker().await;
+    let view = estate.until(&id, |view| view.record.place == Place::Unknown).await;
+    assert_eq!(error(&view)["code"], "outcome_unknown");
+    estate.lab.store.resolve(&id, false, b"", "").await.unwrap();
+    let view = estate.run(&id).await;
+    assert_eq!(view.record.place, Place::Succeeded, "{}", error(&view));
+    assert_eq!(estate.count("books.db", "SELECT count(*) FROM book"), 3, "a person sent it to work: it overwrites");
+    estate.finish().await;
+}
+
 #[tokio::test]
 async fn restore_06_ac_117_an_upload_needs_a_letter_and_a_backup_does_not() {
     let estate = Estate::new().await;

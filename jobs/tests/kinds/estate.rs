@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
+use leasehold_engine::store::Claim;
 use leasehold_engine::testing::{Lab, unwatched_clock};
 use leasehold_engine::{JobId, JobView, Place, Priority, UnixMs, Worker, WorkerOptions};
 use leasehold_jobs::policy::verify::VerifyMode;
@@ -190,6 +191,31 @@ impl Estate {
         self.workers[0].abort().await;
     }
 
+    /// Lets all workers end.
+    pub(crate) async fn drain(&mut self) {
+        for mut worker in std::mem::take(&mut self.workers) {
+            worker.drain(Duration::from_secs(10)).await;
+        }
+    }
+
+    /// Loses the first worker: nobody renews its leases any more. Its jobs are taken back a minute later.
+    pub(crate) async fn lose_first_worker(&mut self) {
+        drop(self.workers.remove(0));
+        self.lab.store.set_time(self.lab.store.now().await.unwrap() + 60_000);
+        leasehold_engine::upkeep::rescue(&self.lab.store).await.unwrap();
+    }
+
+    /// Claims the job and is never heard of again, so often.
+    pub(crate) async fn lose_claims(&self, id: &JobId, times: u64) {
+        for request in 1..=times {
+            let (worker, queues) = ("lost".to_owned(), self.catalogue.queues());
+            let claim = Claim { worker, request, want: 1, lease_ms: 1000, queues, kinds: Vec::new() };
+            assert_eq!(self.lab.store.claim(id.shard(), &claim).await.unwrap().jobs.len(), 1);
+            self.lab.store.set_time(self.lab.store.now().await.unwrap() + 2000);
+            leasehold_engine::upkeep::rescue(&self.lab.store).await.unwrap();
+        }
+    }
+
     /// Runs a job to its end; moves the clock over waits.
     pub(crate) async fn run(&mut self, id: &JobId) -> JobView {
         if self.workers.is_empty() {
@@ -283,9 +309,7 @@ impl Estate {
         if !self.workers.is_empty() {
             self.idle().await;
         }
-        for worker in &mut self.workers {
-            worker.drain(Duration::from_secs(10)).await;
-        }
+        self.drain().await;
         self.lab.finish().await;
     }
 }

@@ -1,7 +1,6 @@
 //! SQL updates (SQL-01 … SQL-19).
 
 use leasehold_engine::Place;
-use leasehold_engine::store::Claim;
 use leasehold_engine::upkeep::{self, Herald as _};
 use leasehold_jobs::{ErrorCode, Origin};
 use leasehold_targets::Secrets;
@@ -330,13 +329,7 @@ async fn notify_19_a_job_that_dies_with_its_worker_is_told_of_once() {
     let mut estate = Estate::new().await;
     let id = estate.submitted("sql_update", sql(THREE)).await;
     let store = estate.lab.store.clone();
-    for request in 1..=3 {
-        let (worker, queues) = ("lost".to_owned(), vec!["sql".to_owned()]);
-        let claim = Claim { worker, request, want: 1, lease_ms: 1000, queues, kinds: Vec::new() };
-        assert_eq!(store.claim(id.shard(), &claim).await.unwrap().jobs.len(), 1);
-        store.set_time(store.now().await.unwrap() + 2000);
-        upkeep::rescue(&store).await.unwrap();
-    }
+    estate.lose_claims(&id, 3).await;
     let view = store.job(&id).await.unwrap().unwrap();
     assert_eq!((view.record.place, error(&view)["code"].as_str()), (Place::Dead, Some("worker_lost")));
     assert_eq!(upkeep::tell_deaths(&store, &estate.catalogue).await.unwrap(), 1);
@@ -344,6 +337,46 @@ async fn notify_19_a_job_that_dies_with_its_worker_is_told_of_once() {
     estate.start_worker().await;
     estate.idle().await;
     assert_eq!(estate.mailed(), ["u1@example.com"], "told twice, written once");
+    estate.finish().await;
+}
+
+#[tokio::test]
+async fn sql_12_sql_15_what_ran_before_the_last_worker_was_lost_is_reported() {
+    let mut estate = Estate::new().await;
+    let id = estate.submitted("sql_update", sql(THREE)).await;
+    estate.lose_claims(&id, 2).await;
+    estate.stage.lose_after(2);
+    estate.start_worker().await;
+    estate.stage.began.notified().await;
+    estate.lose_first_worker().await;
+    let view = estate.run(&id).await;
+    assert_eq!((view.record.place, view.record.attempt), (Place::Succeeded, 3), "{}", error(&view));
+    let result = result(&view);
+    assert_eq!(
+        (&result["colour"], &result["counts"]["ok"], &result["counts"]["not_run"]),
+        (&json!("red"), &json!(2), &json!(1))
+    );
+    assert!(result["cut_off"].is_string());
+    assert_eq!(estate.count("books.db", "SELECT count(*) FROM led"), 1, "nothing more is run");
+    estate.idle().await;
+    assert!(estate.mailbox("email").iter().all(|mail| !mail.contains("worker_lost")), "nobody is told that it failed");
+    assert_eq!(estate.mailed().len(), 2);
+    estate.finish().await;
+}
+
+#[tokio::test]
+async fn sql_12_a_script_of_which_nothing_happened_failed() {
+    let mut estate = Estate::new().await;
+    let id = estate.submitted("sql_update", sql(THREE)).await;
+    estate.lose_claims(&id, 2).await;
+    estate.stage.lose_after(0);
+    estate.start_worker().await;
+    estate.stage.began.notified().await;
+    estate.lose_first_worker().await;
+    let view = estate.run(&id).await;
+    assert_eq!((view.record.place, error(&view)["code"].as_str()), (Place::Dead, Some("worker_lost")));
+    assert!(error(&view)["message"].as_str().unwrap().contains("none of the script happened"));
+    assert_eq!(estate.count("books.db", "SELECT count(*) FROM led"), 0);
     estate.finish().await;
 }
 

@@ -23,6 +23,7 @@ pub(crate) struct Stage {
     pub(crate) go_on: Notify,
     held: Mutex<Option<&'static str>>,
     held_until_cancelled: Mutex<Option<&'static str>>,
+    lost_after: Mutex<Option<u32>>,
     broken_restores: AtomicU32,
     running: Mutex<Vec<String>>,
     /// Two operations that ran at the same time on one database.
@@ -40,6 +41,11 @@ impl Stage {
     /// Holds the next one until its token is cancelled.
     pub(crate) fn hold_until_cancelled(&self, what: &'static str) {
         *self.held_until_cancelled.lock().unwrap() = Some(what);
+    }
+
+    /// The next script stops for ever after so many statements, as if its worker were lost there.
+    pub(crate) fn lose_after(&self, statements: u32) {
+        *self.lost_after.lock().unwrap() = Some(statements);
     }
 
     /// Makes so many restores write rubbish and then fail.
@@ -166,6 +172,23 @@ impl Database for Staged {
         cancel: CancellationToken,
     ) -> Result<ScriptReport, TargetError> {
         self.stage.enter("execute", &self.shown(), &cancel).await;
+        let lost_after = self.stage.lost_after.lock().unwrap().take();
+        if let Some(many) = lost_after {
+            let stop = CancellationToken::new();
+            let (told, left) = (stop.clone(), AtomicU32::new(many));
+            let stop_after: OnStatement = Arc::new(move |_| {
+                if left.fetch_sub(1, Ordering::SeqCst) == 1 {
+                    told.cancel();
+                }
+            });
+            if many == 0 {
+                stop.cancel();
+            }
+            self.inner.execute(script, options, stop_after, stop).await.unwrap();
+            self.stage.leave(&self.shown());
+            self.stage.began.notify_one();
+            return std::future::pending().await;
+        }
         let done = self.inner.execute(script, options, observer, cancel).await;
         self.stage.leave(&self.shown());
         done

@@ -27,7 +27,7 @@ event(r, 'resolved', note)
 -- Of the others nobody said anything yet.
 if #open_ones <= 1 then
   leave(r)
-  clear(r, ONCE_OPEN)
+  for _, flag in ipairs({ ONCE_OPEN, CLOSING, CLOSING_AGAIN }) do clear(r, flag) end
   if has(r, CANCEL) and not has(r, UNDO) then
     finish(r, CANCELLED, 'cancelled', '')
     unlock(r)

@@ -29,9 +29,9 @@ if r.reason == QUIET_END then
   write_down(r, r.place == DEAD and 'failed' or 'cancelled', r.seq, r.finished_at, '')
 end
 if not has(r, UNDO) then clear(r, CANCEL) end
-clear(r, SEALED)
+for _, flag in ipairs({ SEALED, CLOSING, CLOSING_AGAIN }) do clear(r, flag) end
 if has(r, UNDOING) and not has(r, UNDO) then
-  for _, flag in ipairs({ UNDOING, JOURNAL, ONCE_OPEN }) do clear(r, flag) end
+  for _, flag in ipairs({ UNDOING, JOURNAL, ONCE_OPEN, FENCED }) do clear(r, flag) end
   redis.call('DEL', prefix .. ':steps:' .. id)
   redis.call('HDEL', prefix .. ':extras:' .. id, 'journal')
 end

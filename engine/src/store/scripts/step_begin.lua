@@ -28,6 +28,7 @@ end
 redis.call('HSET', key, step, struct.pack('<BBI6I6I6I2', 0, code, fence, begun_at or NOW, 0, ordinal))
 set(r, JOURNAL)
 if once then set(r, ONCE_OPEN) end
+if code % 4 == 2 then set(r, FENCED) end
 if seal then set(r, SEALED) end
 if code >= 128 then set(r, UNDO) end
 r.dirty = true

@@ -158,6 +158,14 @@ impl Ctx {
         !self.inner.record.retry.allows_after(self.attempt())
     }
 
+    /// Whether this run only closes the job: its workers were lost after it began a `Fenced` step, and no attempt is left. It
+    /// should begin nothing more, find out what the target and the journal hold, and settle with that. There are at most two
+    /// such runs; a job that is lost there, too, or fails in a way that would be tried again, is unknown.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.inner.record.closing
+    }
+
     /// The fence of this claim: larger than that of any claim before. Hand it to the target, which refuses an older one.
     #[must_use]
     pub fn fence(&self) -> u64 {
