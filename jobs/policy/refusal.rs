@@ -207,7 +207,7 @@ impl ErrorCode {
             Self::NotYourOwn => ("not_your_own", 403, "Nobody approves what he asked for himself"),
             Self::NotAnApprover => ("not_an_approver", 403, "This person may not decide on it"),
             Self::TooManyRequests => ("too_many_requests", 429, "Too many requests"),
-            Self::TooManyJobs => ("too_many_jobs", 429, "Too many jobs are waiting"),
+            Self::TooManyJobs => ("too_many_jobs", 429, "There is no room for more jobs"),
             Self::TargetUnreachable => ("target_unreachable", 502, "The far end cannot be reached"),
             Self::StorageUnavailable => ("storage_unavailable", 503, "The store cannot be reached"),
             Self::ShuttingDown => ("shutting_down", 503, "The program is shutting down"),

@@ -26,16 +26,19 @@ pub(super) async fn livez() -> Json<Health> {
     Json(Health { status: "ok" })
 }
 
-/// The store answers and keeps what it is given, and the program is not stopping.
+/// The store answers, takes and keeps what it is given, and the program is not stopping.
 #[utoipa::path(get, path = "/readyz", tag = "operations", responses((status = 200, body = Health)), security(()))]
 pub(super) async fn readyz(State(state): State<ApiState>) -> Result<Json<Health>, Problem> {
     if state.stop().is_cancelled() {
         return Err(Problem::new(ErrorCode::ShuttingDown, "the program is stopping"));
     }
     let found = state.store().clone().with_patience(PROBE).durability().await?;
-    let is_loss = |severity| severity == Severity::DataLoss && !state.accepts_losses();
-    let lossy = found.complaints.iter().find(|complaint| is_loss(complaint.severity));
-    match lossy {
+    let is_serious = |severity| match severity {
+        Severity::DataLoss => !state.accepts_losses(),
+        Severity::Full => true,
+        Severity::Warning => false,
+    };
+    match found.complaints.iter().find(|complaint| is_serious(complaint.severity)) {
         None => Ok(Json(Health { status: "ok" })),
         Some(complaint) => {
             Err(Problem::new(ErrorCode::StorageUnavailable, format!("{}: {}", complaint.code, complaint.text))

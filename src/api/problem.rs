@@ -220,7 +220,9 @@ impl From<StoreError> for Problem {
             )
             .remedy("send the same request again, with the same Idempotency-Key if it enqueues"),
             StoreError::Refused { .. } if error.is_out_of_memory() => {
-                Self::new(ErrorCode::TooManyJobs, "the store's memory is full").rule("ENG-08")
+                Self::new(ErrorCode::TooManyJobs, "the store's memory is full")
+                    .rule("ENG-08")
+                    .remedy("see `leasehold doctor`; what runs comes to its end, and makes room")
             }
             StoreError::Refused { .. } => {
                 Self::new(ErrorCode::StorageUnavailable, "the store refuses to write; see `leasehold doctor`")

@@ -8,7 +8,7 @@ use std::{
 
 use leasehold_engine::{
     Store, StoreError, UnixMs,
-    store::{Change, Changes},
+    store::{Change, Changes, Memory},
 };
 use leasehold_jobs::{
     Catalogue,
@@ -47,7 +47,7 @@ struct Shared {
     url_rules: UrlRules,
     endpoints: Directory,
     changes: Changes,
-    memory: Mutex<Option<(Instant, bool)>>,
+    memory: Mutex<Option<(Instant, Memory)>>,
     used_keys: Mutex<HashMap<String, UnixMs>>,
 }
 
@@ -163,23 +163,39 @@ impl ApiState {
     /// `too_many_jobs`; or the store cannot be reached.
     pub async fn memory_left(&self) -> Result<(), Problem> {
         let known = *self.shared.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        let full = match known {
-            Some((at, full)) if at.elapsed() < MEMORY_LOOK => full,
+        let memory = match known {
+            Some((at, memory)) if at.elapsed() < MEMORY_LOOK => memory,
             _ => self.look_at_memory().await?,
         };
-        match full {
+        match memory.is_above(MEMORY_PERCENT) {
             false => Ok(()),
-            true => Err(Problem::new(ErrorCode::TooManyJobs, "the store's memory is nearly used up")
-                .limit(format!("{MEMORY_PERCENT} % of its memory"))
-                .remedy("wait until jobs have finished, then send the same request again")),
+            true => Err(self.no_room(memory).await?),
         }
     }
 
-    async fn look_at_memory(&self) -> Result<bool, StoreError> {
-        let found = self.store().durability().await?;
-        let full = found.max_memory > 0 && found.used_memory > found.max_memory / 100 * MEMORY_PERCENT;
-        *self.shared.memory.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), full));
-        Ok(full)
+    async fn look_at_memory(&self) -> Result<Memory, StoreError> {
+        let found = self.store().memory().await?;
+        *self.shared.memory.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), found));
+        Ok(found)
+    }
+
+    /// Says what fills the memory: who reads that jobs wait, and sees none, looks in the wrong place.
+    async fn no_room(&self, memory: Memory) -> Result<Problem, StoreError> {
+        let counts = self.store().counts().await?;
+        let number = |ended: bool| -> u64 {
+            counts.iter().filter(|count| count.place.is_final() == ended).map(|count| count.jobs).sum()
+        };
+        let (used, max) = (memory.used >> 20, memory.max >> 20);
+        let detail = format!(
+            "the store's memory is nearly used up: {used} of {max} MiB, by {} jobs that wait or run and {} that have ended",
+            number(false),
+            number(true)
+        );
+        let remedy = "send the same request again later: jobs that wait are worked off, and ended ones are put away early; \
+                      if it stays so, give Redis more memory (store.max_memory_bytes)";
+        Ok(Problem::new(ErrorCode::TooManyJobs, detail)
+            .limit(format!("{MEMORY_PERCENT} % of its memory"))
+            .remedy(remedy))
     }
 
     /// Whether the use of a key is worth writing down: at most once a minute a process.

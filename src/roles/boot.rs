@@ -132,11 +132,7 @@ fn options(config: &Config, url: &str) -> StoreOptions {
 }
 
 fn may_pass(error: &StoreError) -> bool {
-    match error {
-        StoreError::Unreachable(_) => true,
-        StoreError::Refused { source, .. } => source.code() == Some("LOADING"),
-        _ => false,
-    }
+    matches!(error, StoreError::Unreachable(_))
 }
 
 /// The URL without its password.
@@ -151,7 +147,7 @@ async fn check(store: &Store, accept_data_loss: bool, url: &str) -> Result<(), B
     for complaint in &durability.complaints {
         match complaint.severity {
             Severity::DataLoss => losses.push(format!("{} ({})", complaint.text, complaint.code)),
-            Severity::Warning => tracing::warn!(code = complaint.code, "{}", complaint.text),
+            Severity::Full | Severity::Warning => tracing::warn!(code = complaint.code, "{}", complaint.text),
         }
     }
     if losses.is_empty() {

@@ -69,10 +69,11 @@ impl Store {
     pub async fn open(options: StoreOptions) -> Result<Self, StoreError> {
         let client = Client::open(options.url.as_str()).map_err(|e| StoreError::of("open", e))?;
         let connection = connect(&client, options.response_timeout).await?;
+        let scripts = Arc::new(Scripts::new(knows_flags(connection.clone()).await?));
         let store = Self {
             client,
             connection,
-            scripts: Arc::new(Scripts::new()),
+            scripts,
             shards: options.shards.clamp(1, 1024),
             namespace: options.namespace.into(),
             resends: options.resends,
@@ -118,9 +119,26 @@ impl Store {
 
     async fn agree_on_shards(&self) -> Result<(), StoreError> {
         let key = format!("{}:store", self.prefix(0));
-        let mut pipe = redis::pipe();
-        pipe.cmd("HSETNX").arg(&key).arg("shards").arg(self.shards).ignore().cmd("HGET").arg(&key).arg("shards");
-        let (recorded,): (u16,) = self.pipe("open", &pipe).await?;
+        let mut read = redis::cmd("HGET");
+        read.arg(&key).arg("shards");
+        // Read first: a full Redis refuses even a write that would change nothing, and must be opened to be looked at.
+        let recorded: Option<u16> = self.query("open", read).await?;
+        let recorded = match recorded {
+            Some(recorded) => recorded,
+            None => {
+                let mut pipe = redis::pipe();
+                pipe.cmd("HSETNX")
+                    .arg(&key)
+                    .arg("shards")
+                    .arg(self.shards)
+                    .ignore()
+                    .cmd("HGET")
+                    .arg(&key)
+                    .arg("shards");
+                let (recorded,) = self.pipe("open", &pipe).await?;
+                recorded
+            }
+        };
         if recorded == self.shards { Ok(()) } else { Err(StoreError::OtherShards { recorded, asked: self.shards }) }
     }
 
@@ -203,27 +221,37 @@ impl Store {
     }
 
     async fn send<T: FromRedisValue>(&self, verb: &'static str, pipe: &Pipeline) -> Result<T, StoreError> {
-        let mut sent = 0;
+        let (mut sent, mut loaded) = (0, false);
         loop {
             let mut connection = self.connection.clone();
             let error = match pipe.query_async(&mut connection).await {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
-            sent += 1;
-            if error.code() == Some("NOSCRIPT") && sent <= self.resends {
+            // Not a lost reply: a loop that sends nothing twice must not wait for another verb to load them.
+            if error.code() == Some("NOSCRIPT") && !loaded {
+                loaded = true;
                 Box::pin(self.load_scripts()).await?;
                 continue;
             }
+            sent += 1;
             let error = StoreError::of(verb, error);
-            let loading = matches!(&error, StoreError::Refused { source, .. } if source.code() == Some("LOADING"));
-            if sent > self.resends || !(loading || matches!(error, StoreError::Unreachable(_))) {
+            if sent > self.resends || !matches!(error, StoreError::Unreachable(_)) {
                 return Err(error);
             }
             tracing::warn!(verb, code = error.code(), %error, "sending again");
             tokio::time::sleep(Duration::from_millis(50 << sent.min(5))).await;
         }
     }
+}
+
+/// Whether this Redis reads the flags at the head of a script; before 7.0 it refuses such a script.
+async fn knows_flags(mut connection: ConnectionManager) -> Result<bool, StoreError> {
+    let mut ask = redis::cmd("INFO");
+    let text: String =
+        ask.arg("server").query_async(&mut connection).await.map_err(|error| StoreError::of("open", error))?;
+    let version = text.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap_or_default();
+    Ok(version.split('.').next().and_then(|major| major.trim().parse::<u32>().ok()).is_none_or(|major| major >= 7))
 }
 
 async fn connect(client: &Client, response_timeout: Duration) -> Result<ConnectionManager, StoreError> {

@@ -10,6 +10,8 @@ use super::{connect::Store, error::StoreError};
 pub enum Severity {
     /// Accepted jobs may be lost: refuse to start unless told otherwise.
     DataLoss,
+    /// Nothing new can be written; nothing is lost, and what runs comes to its end.
+    Full,
     /// Works, but should be mended.
     Warning,
 }
@@ -44,7 +46,39 @@ pub struct Durability {
     pub complaints: Vec<Complaint>,
 }
 
+/// How much of Redis' memory is used, bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// used_memory
+    pub used: u64,
+    /// maxmemory; 0 is none.
+    pub max: u64,
+}
+
+impl Memory {
+    /// Whether more than so many percent are used; never without a limit.
+    #[must_use]
+    pub const fn is_above(self, percent: u64) -> bool {
+        self.max > 0 && self.used > self.max / 100 * percent
+    }
+}
+
 impl Store {
+    /// How much of its memory Redis uses.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be reached.
+    pub async fn memory(&self) -> Result<Memory, StoreError> {
+        let mut cmd = redis::cmd("INFO");
+        cmd.arg("memory");
+        let text: String = self.query("memory", cmd).await?;
+        let number = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            line.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
+        };
+        Ok(Memory { used: number("used_memory"), max: number("maxmemory") })
+    }
+
     /// Looks at persistence, eviction and version.
     ///
     /// # Errors
@@ -103,6 +137,14 @@ fn complaints(found: &Durability, evicted: &str, last_write: &str) -> Vec<Compla
             "redis_write_failed",
             "Redis could not write its append-only file; look at its disk.".to_owned(),
         );
+    }
+    if found.max_memory > 0 && found.used_memory >= found.max_memory {
+        let (used, most) = (found.used_memory >> 20, found.max_memory >> 20);
+        let text = format!(
+            "Redis refuses writes: {used} MiB of {most} are used (maxmemory). What runs comes to its end, and finished jobs \
+             are put away early; nothing new begins. Raise maxmemory, or cancel what waits."
+        );
+        say(Severity::Full, "redis_full", text);
     }
     if found.aof && found.fsync != "always" {
         say(

@@ -82,10 +82,26 @@ impl StoreError {
             || source.is_timeout()
             || source.is_connection_dropped()
             || source.is_connection_refusal()
+            // It answers, but is still reading its file: it is there in a moment.
+            || source.code() == Some("LOADING")
         {
             Self::Unreachable(source)
         } else {
             Self::Refused { verb, source }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redis_that_reads_its_file_is_away_and_not_refusing() {
+        let loading = redis::RedisError::from((
+            redis::ErrorKind::Server(redis::ServerErrorKind::BusyLoading),
+            "Redis is loading the dataset",
+        ));
+        assert_eq!(StoreError::of("claim", loading).code(), "storage_unavailable");
     }
 }

@@ -144,6 +144,23 @@ impl Store {
         Ok(names.into_iter().zip(counts).filter_map(|(id, many)| Some((id.to_owned(), many?))).collect())
     }
 
+    /// How many of the first entries free so many bytes; one, where there is any.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be reached.
+    pub(crate) async fn enough(&self, shard: u16, entries: &[Entry], wanted: u64) -> Result<usize, StoreError> {
+        let ids: Vec<String> = entries.iter().map(|entry| entry.id.to_string()).collect();
+        let (mut freed, mut many) = (0, 0);
+        for (_, size) in self.heads(shard, &ids).await? {
+            many += 1;
+            freed += size;
+            if freed >= wanted {
+                break;
+            }
+        }
+        Ok(many)
+    }
+
     /// The hot fields of jobs, and the sizes of their records.
     pub(super) async fn heads(&self, shard: u16, ids: &[String]) -> Result<Vec<(Option<Hot>, u64)>, StoreError> {
         if ids.is_empty() {

@@ -40,7 +40,7 @@ pub use clock::{ClockWatch, Glance, Pace};
 pub use connect::{Store, StoreOptions};
 pub use control::{Cancelled, Cutoff, Edit, Edited, Resolution, Resolved, Revived};
 pub use deliveries::{DeliveryAttempt, DeliveryOutcome, DeliveryView, NewDelivery, OutboxEntry};
-pub use durability::{Complaint, Durability, Severity};
+pub use durability::{Complaint, Durability, Memory, Severity};
 pub use error::StoreError;
 pub use gates::GateSet;
 pub use keeping::{ArchiveState, Entry, Expired, Forgotten, Retention};

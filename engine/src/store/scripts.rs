@@ -16,6 +16,7 @@ const PRELUDE: &str = concat!(
     include_str!("scripts/resources.lua")
 );
 const DUE: &str = include_str!("scripts/due.lua");
+const CLOSING: &str = include_str!("scripts/closing.lua");
 const LEAD: &str = include_str!("scripts/lead.lua");
 const TICKET: &str = include_str!("scripts/ticket.lua");
 const GATES: &str = include_str!("scripts/gates.lua");
@@ -33,8 +34,8 @@ macro_rules! verbs {
         pub(crate) struct Scripts { $(pub(crate) $name: Script,)* }
 
         impl Scripts {
-            pub(crate) fn new() -> Self {
-                Self { $($name: Script::new(stringify!($name), &[PRELUDE, $($part,)* include_str!(concat!("scripts/", stringify!($name), ".lua"))]),)* }
+            pub(crate) fn new(with_flags: bool) -> Self {
+                Self { $($name: Script::new(stringify!($name), with_flags, &[PRELUDE, $($part,)* include_str!(concat!("scripts/", stringify!($name), ".lua"))]),)* }
             }
 
             pub(crate) fn all(&self) -> Vec<&Script> { vec![$(&self.$name,)*] }
@@ -48,15 +49,15 @@ verbs! {
     settle: GATES;
     renew: ;
     promote: GATES DUE;
-    rescue: GATES;
+    rescue: GATES CLOSING;
     prune: ;
     cancel: LEAD CANCELLING;
     cascade: CANCELLING;
     clock_jumped: ;
     edit: LEAD TICKET;
-    revive: REPEAT;
-    resolve: REPEAT DOUBT;
-    step_begin: DOUBT;
+    revive: REPEAT CLOSING;
+    resolve: REPEAT DOUBT CLOSING;
+    step_begin: DOUBT CLOSING;
     step_end: DOUBT;
     suspend: LETTERS;
     signal: LETTERS;
@@ -80,9 +81,38 @@ verbs! {
     gate_remove: ;
 }
 
+/// Scripts that a full Redis lets write: they free memory, settle what runs (a bounded amount), or stop things. Without
+/// them a store that is full could neither be emptied nor be stopped.
+const WHEN_FULL: [&str; 20] = [
+    "settle",
+    "renew",
+    "rescue",
+    "prune",
+    "turn",
+    "cancel",
+    "cascade",
+    "clock_jumped",
+    "resolve",
+    "step_begin",
+    "step_end",
+    "undo_begin",
+    "heartbeat",
+    "gate_set",
+    "gate_remove",
+    "schedule_put",
+    "schedule_remove",
+    "delivery_claim",
+    "delivery_settle",
+    "suspend",
+];
+
 impl Script {
-    fn new(verb: &'static str, parts: &[&str]) -> Self {
-        let text = parts.join("\n");
+    fn new(verb: &'static str, with_flags: bool, parts: &[&str]) -> Self {
+        let mut text = parts.join("\n");
+        if with_flags && WHEN_FULL.contains(&verb) {
+            // Redis reads this line if it is the first one.
+            text.insert_str(0, "#!lua flags=allow-oom\n");
+        }
         let sha = redis::Script::new(&text).get_hash().to_owned();
         #[cfg(test)]
         let own_lines = parts.last().map_or(0, |own| own.lines().count());
@@ -104,7 +134,7 @@ mod tests {
     /// `KEYS[n]` and `ARGV[n]` with a number stand only in lines that give them names.
     #[test]
     fn positions_are_named_where_they_are_read() {
-        for script in Scripts::new().all() {
+        for script in Scripts::new(true).all() {
             for line in script.text.lines().filter(|l| !l.trim_start().starts_with("--")) {
                 let positional = line.contains("KEYS[") || line.contains("ARGV[");
                 assert!(!positional || line.contains("= "), "{}: {line}", script.verb);
@@ -114,7 +144,7 @@ mod tests {
 
     #[test]
     fn scripts_stay_short_and_never_scan() {
-        for script in Scripts::new().all() {
+        for script in Scripts::new(true).all() {
             assert!(script.own_lines <= 180, "{} has {} lines", script.verb, script.own_lines);
             for word in ["'KEYS'", "'SCAN'", "SMEMBERS", "cjson", "while true"] {
                 assert!(!script.text.contains(word), "{} contains {word}", script.verb);

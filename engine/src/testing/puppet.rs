@@ -60,6 +60,7 @@ impl Runner for Puppet {
             b"done" => Verdict::done("well"),
             b"fail" => Err(JobError::transient("puppet_failed", "as it was told")),
             b"fail_first" if nth == 1 => Err(JobError::transient("puppet_failed", "the first time")),
+            b"store_away_first" if nth == 1 => Err(JobError::transient("storage_unavailable", "the first time")),
             b"dead" => Err(JobError::permanent("puppet_gave_up", "as it was told")),
             b"panic" => panic!("as it was told"),
             b"hang" => {

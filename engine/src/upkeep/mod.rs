@@ -6,6 +6,7 @@ mod deaths;
 mod fire;
 mod measure;
 mod prune;
+mod relieve;
 pub mod windows;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};

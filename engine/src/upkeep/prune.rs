@@ -5,7 +5,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-use super::UpkeepOptions;
+use super::{UpkeepOptions, relieve::relieve};
 use crate::{
     model::{JobView, Place},
     store::{Entry, Expired, Retention, Store, StoreError},
@@ -49,13 +49,17 @@ pub async fn prune(store: &Store, options: &UpkeepOptions) -> Result<usize, Stor
     for shard in 0..store.shards() {
         for (place, kind) in store.finished_kinds(shard).await? {
             // One process at a time puts jobs away, or each would put away the same.
-            if options.archive.is_some() && !store.take_turn(shard, "prune", &options.name, TURN_MS).await? {
+            if options.archive.is_some() && !is_my_turn(store, options, shard).await? {
                 break;
             }
             gone += prune_kind(store, options, shard, (place, &kind)).await?;
         }
     }
-    Ok(gone)
+    Ok(gone + relieve(store, options).await?)
+}
+
+pub(super) async fn is_my_turn(store: &Store, options: &UpkeepOptions, shard: u16) -> Result<bool, StoreError> {
+    store.take_turn(shard, "prune", &options.name, TURN_MS).await
 }
 
 async fn prune_kind(
@@ -66,21 +70,35 @@ async fn prune_kind(
 ) -> Result<usize, StoreError> {
     let keep = options.retention(place, kind);
     let mut expired = store.expired(shard, place, kind, keep, LIMIT).await?;
-    let Some(archive) = &options.archive else {
+    if options.archive.is_none() {
         return Ok(store.forget(shard, place, kind, &expired.entries).await?.entries);
-    };
+    }
     if !ripe(&expired, keep, options.gather_ms) {
         return Ok(0);
     }
     let views = read_whole(store, place, &mut expired).await?;
-    if !views.is_empty() {
-        if let Err(error) = archive.put(&views).await {
+    put_away(store, options, (shard, place, kind), (&expired.entries, &views)).await
+}
+
+/// Gives jobs to the archive, if there is one, and forgets them; how many entries.
+pub(super) async fn put_away(
+    store: &Store,
+    options: &UpkeepOptions,
+    (shard, place, kind): (u16, Place, &str),
+    (entries, views): (&[Entry], &[JobView]),
+) -> Result<usize, StoreError> {
+    if let Some(archive) = options.archive.as_ref().filter(|_| !views.is_empty()) {
+        if let Err(error) = archive.put(views).await {
             say_failed(store, &error, views.len()).await?;
             return Ok(0);
         }
-        store.note_archive(Ok(views.len())).await?;
+        match store.note_archive(Ok(views.len())).await {
+            // What is put away goes, or a full Redis would stay full for the sake of a count.
+            Err(error) if error.is_out_of_memory() => {}
+            noted => drop(noted?),
+        }
     }
-    Ok(store.forget(shard, place, kind, &expired.entries).await?.entries)
+    Ok(store.forget(shard, place, kind, entries).await?.entries)
 }
 
 /// Whether there is enough to be put away, or it has waited for long enough.
@@ -91,7 +109,7 @@ fn ripe(expired: &Expired, keep: Retention, gather_ms: u64) -> bool {
 }
 
 /// Reads the jobs whole. What they are by then is what may be forgotten: one that left meanwhile is but an entry.
-async fn read_whole(store: &Store, place: Place, expired: &mut Expired) -> Result<Vec<JobView>, StoreError> {
+pub(super) async fn read_whole(store: &Store, place: Place, expired: &mut Expired) -> Result<Vec<JobView>, StoreError> {
     let ended: Vec<_> = expired.entries.iter().filter(|e| e.seq.is_some()).map(|e| e.id.clone()).collect();
     let (mut views, read) = store.views(&ended).await?;
     // What did not fit into this go is left for the next, with all behind it.

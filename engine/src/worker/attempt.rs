@@ -11,7 +11,7 @@ use futures::FutureExt;
 use super::{ctx::Ctx, ending::conclude, leases::Why};
 use crate::{
     model::{JobError, Verdict},
-    store::Said,
+    store::{Said, StoreError},
 };
 
 /// A handler whose lease is lost gets this long to see its token.
@@ -120,6 +120,10 @@ async fn say(ctx: &Ctx) {
 async fn tell(ctx: &Ctx, said: Said) {
     if let Err(error) = ctx.inner().shared.store.progress(ctx.id(), ctx.fence(), &said).await {
         tracing::warn!(job = %ctx.id(), code = error.code(), %error, "progress was not kept");
+        // A Redis that restarts has it in a moment.
+        if matches!(error, StoreError::Unreachable(_)) {
+            ctx.inner().mouth.put_back(said);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -12,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     ctx::{Ctx, Shared},
     leases::Why,
+    room::Room,
 };
 use crate::{
     model::UnixMs,
@@ -29,6 +31,7 @@ pub(crate) struct Cycle {
     claimed: mpsc::UnboundedSender<Ctx>,
     settle: mpsc::UnboundedReceiver<Settlement>,
     stop_claiming: CancellationToken,
+    room: Arc<Room>,
     endings: VecDeque<Settlement>,
     request: u64,
     /// How many claims each shard got: each begins with the next queue.
@@ -42,9 +45,9 @@ impl Cycle {
     pub(crate) fn new(
         store: Store,
         shared: Shared,
-        claimed: mpsc::UnboundedSender<Ctx>,
-        settle: mpsc::UnboundedReceiver<Settlement>,
+        (claimed, settle): (mpsc::UnboundedSender<Ctx>, mpsc::UnboundedReceiver<Settlement>),
         stop_claiming: CancellationToken,
+        room: Arc<Room>,
     ) -> Self {
         let turns = vec![0; usize::from(store.shards())];
         Self {
@@ -53,6 +56,7 @@ impl Cycle {
             claimed,
             settle,
             stop_claiming,
+            room,
             endings: VecDeque::new(),
             request: 0,
             turns,
@@ -85,12 +89,13 @@ impl Cycle {
         }
     }
 
+    /// Whether jobs may be claimed at all.
+    fn may_claim(&self) -> bool {
+        !self.stop_claiming.is_cancelled() && self.room.is_left()
+    }
+
     fn free(&self) -> usize {
-        if self.stop_claiming.is_cancelled() {
-            0
-        } else {
-            self.shared.options.slots.saturating_sub(self.shared.leases.len())
-        }
+        if !self.may_claim() { 0 } else { self.shared.options.slots.saturating_sub(self.shared.leases.len()) }
     }
 
     fn take_endings(&mut self) {
@@ -107,6 +112,7 @@ impl Cycle {
             ending = self.settle.recv() => self.endings.extend(ending),
             hint = hints.recv() => self.hear(hint),
             () = tokio::time::sleep_until(until), if may_look => self.look = true,
+            () = tokio::time::sleep(PAUSE), if !self.room.is_left() => self.look = true,
         }
     }
 
@@ -149,7 +155,7 @@ impl Cycle {
         let mut mine: Vec<Settlement> =
             self.endings.iter().filter(|e| e.id.shard() == shard).take(BATCH).cloned().collect();
         // Free after these endings, so that a full worker goes on without an extra round.
-        let want = if self.stop_claiming.is_cancelled() || (!self.look && mine.is_empty()) {
+        let want = if !self.may_claim() || (!self.look && mine.is_empty()) {
             0
         } else {
             (self.free() + mine.len()).min(BATCH)
@@ -170,6 +176,7 @@ impl Cycle {
         let mut replies: Vec<Value> = match self.store.pipe("cycle", &pipe).await {
             Ok(replies) => replies,
             Err(error) => {
+                self.room.note_refusal(&error);
                 tracing::warn!(code = error.code(), %error, "claims and settlements wait for the store");
                 return None;
             }

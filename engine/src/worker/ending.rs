@@ -152,6 +152,8 @@ fn of_error(ctx: &Ctx, error: &JobError, why: Why) -> Option<Settlement> {
         _ if why == Why::Abort => Some(blank(ctx, Outcome::Release)),
         Recovery::Give => Some(failed(ctx, Outcome::Dead, error, 0)),
         Recovery::Doubt => Some(failed(ctx, Outcome::Unknown, error, 0)),
+        // What ran is not to blame for an outage of the store, and with no attempt left its outcome would be lost.
+        Recovery::Retry if !may_retry && error.code == "storage_unavailable" => Some(blank(ctx, Outcome::Release)),
         Recovery::Retry | Recovery::Suspend => Some(again(None)),
         Recovery::RetryAfter(wait) => Some(again(Some(wait))),
     }

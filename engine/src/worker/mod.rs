@@ -9,6 +9,7 @@ mod ending;
 mod leases;
 mod options;
 mod renew;
+mod room;
 mod said;
 mod unwind;
 mod watch;
@@ -56,6 +57,7 @@ pub struct Worker {
     stop_claiming: CancellationToken,
     stop_all: CancellationToken,
     ask: Arc<Notify>,
+    room: Arc<room::Room>,
     loops: Vec<JoinHandle<()>>,
 }
 
@@ -77,9 +79,11 @@ impl Worker {
             stop_claiming: CancellationToken::new(),
             stop_all: CancellationToken::new(),
             ask: Arc::default(),
+            room: Arc::default(),
             loops: Vec::new(),
         };
         let watch = watch::Watch::begin(store, &options).await?;
+        worker.room.look(store).await;
         for lane in 0..many {
             worker.open_lane(store, (&runner, &declared, &watch), &options, lane).await?;
         }
@@ -92,6 +96,7 @@ impl Worker {
             kinds: runner.kinds(),
             ask: worker.ask.clone(),
             watch,
+            room: worker.room.clone(),
         };
         worker.loops.push(tokio::spawn(renew::guard(worker.lanes.clone(), worker.stop_all.clone())));
         worker.loops.push(tokio::spawn(renewal.run(worker.stop_all.clone())));
@@ -114,7 +119,7 @@ impl Worker {
         let (leases, ask) = (self.lanes[lane].clone(), self.ask.clone());
         let (runner, declared, watch) = (runner.clone(), declared.clone(), watch.clone());
         let shared = ctx::Shared { store: store.clone(), leases, endings, ask, options, runner, declared, watch };
-        let cycle = cycle::Cycle::new(own, shared, claimed, settle, self.stop_claiming.clone());
+        let cycle = cycle::Cycle::new(own, shared, (claimed, settle), self.stop_claiming.clone(), self.room.clone());
         self.loops.push(tokio::spawn(cycle.run(self.stop_all.clone())));
         self.loops.push(tokio::spawn(backend::serve(name, jobs, self.stop_all.clone())));
         Ok(())

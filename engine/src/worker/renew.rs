@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     leases::{Lease, Leases, Why},
     options::WorkerOptions,
+    room::Room,
     watch::Watch,
 };
 use crate::{
@@ -27,6 +28,7 @@ pub(crate) struct Renewal {
     /// Hints may have been missed: the store is asked at once what became of the leases.
     pub(crate) ask: Arc<Notify>,
     pub(crate) watch: Watch,
+    pub(crate) room: Arc<Room>,
 }
 
 /// Leases in one call.
@@ -57,6 +59,7 @@ impl Renewal {
                 if let Err(error) = self.watch.look_too(&self.store).await {
                     tracing::warn!(code = error.code(), %error, "the store's clock was not looked at");
                 }
+                self.room.look(&self.store).await;
                 self.say_alive().await;
             }
             tokio::select! {

@@ -35,6 +35,15 @@ impl Mouth {
         let nothing = said.progress.is_none() && said.lines.is_empty();
         if nothing { None } else { Some(std::mem::take(&mut *said)) }
     }
+
+    /// What could not be sent is said with the next, before what came meanwhile; what is newer stands.
+    pub(crate) fn put_back(&self, unsent: Said) {
+        let mut said = self.lock();
+        said.progress = said.progress.take().or(unsent.progress);
+        let newer = std::mem::replace(&mut said.lines, unsent.lines);
+        said.lines.extend(newer);
+        said.lines.truncate(LINES);
+    }
 }
 
 fn cut(mut text: String) -> String {
@@ -44,4 +53,25 @@ fn cut(mut text: String) -> String {
     }
     text.truncate(end);
     text.replace('\n', " ⏎ ")
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_sent_is_said_before_what_came_meanwhile() {
+        let mouth = Mouth::default();
+        mouth.progress(10, "old".to_owned());
+        mouth.line("first".to_owned());
+        let unsent = mouth.take().unwrap();
+        mouth.line("second".to_owned());
+        mouth.put_back(unsent);
+        let said = mouth.take().unwrap();
+        assert_eq!(
+            (said.progress, said.lines),
+            (Some((10, "old".to_owned())), vec!["first".to_owned(), "second".to_owned()])
+        );
+    }
 }

@@ -95,7 +95,7 @@ async fn a_job_lost_in_its_closing_runs_too_is_unknown_and_a_person_sends_it_bac
         lab.store.rescue(0, 10).await.unwrap();
     }
     expect_place(&lab, &id, Place::Unknown).await;
-    lab.store.resolve(&id, true, b"", "").await.unwrap();
+    lab.store.resolve(&id, Resolution::of_the_only(true, b""), "").await.unwrap();
     let (_, fence) = claim_one(&lab, "w3").await;
     assert!(!lab.job(&id).await.record.closing, "it is an attempt as any other");
     settle(&lab, &id, fence, Outcome::Done).await;

@@ -325,3 +325,67 @@ async fn the_usual_duration_of_a_kind_that_waits_is_that_of_its_longest_stretch(
     assert_eq!(lab.store.standing().await.unwrap().takes_ms.get("puppet"), Some(&7_200_000));
     lab.finish().await;
 }
+
+/// Lets Redis use so many hundredths of what it uses now; 0 is no limit.
+async fn give(lab: &Lab, percent: u64) {
+    let mut connection = redis::Client::open(lab.redis.url()).unwrap().get_connection().unwrap();
+    let most = lab.store.memory().await.unwrap().used * percent / 100;
+    redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(most).exec(&mut connection).unwrap();
+}
+
+/// What upkeep does without pressure: nothing for a week.
+fn keep_long(shelf: &Arc<Shelf>) -> UpkeepOptions {
+    UpkeepOptions { archive: Some(shelf.clone()), name: "a".to_owned(), ..UpkeepOptions::default() }
+}
+
+async fn large(lab: &Lab, many: usize) -> Vec<JobId> {
+    let mut ids = Vec::new();
+    for _ in 0..many {
+        let job = NewJob { args: vec![b'x'; 200_000].into(), ..Puppet::job(&lab.store, "done") };
+        ids.push(lab.enqueue(job).await);
+        let (id, fence) = claim_one(lab, "w").await;
+        settle(lab, &id, fence, Outcome::Done).await;
+    }
+    ids
+}
+
+#[tokio::test]
+async fn e7_when_memory_is_short_the_oldest_finished_jobs_go_early_and_only_as_many_as_needed() {
+    let (lab, shelf) = (Lab::new().await, Arc::new(Shelf::default()));
+    let ids = large(&lab, 20).await;
+    give(&lab, 111).await;
+    assert_eq!(upkeep::prune(&lab.store, &keep_long(&shelf)).await.unwrap(), 0, "somebody may still wait for them");
+    lab.at(120_000);
+    shelf.full.store(true, Ordering::Relaxed);
+    assert_eq!(upkeep::prune(&lab.store, &keep_long(&shelf)).await.unwrap(), 0, "the archive does not take them");
+    shelf.full.store(false, Ordering::Relaxed);
+    while upkeep::prune(&lab.store, &keep_long(&shelf)).await.unwrap() > 0 {}
+    assert!(!lab.store.memory().await.unwrap().is_above(80), "there is room again");
+    let given = shelf.times().len();
+    assert!((1..15).contains(&given), "{given} of 20 went");
+    assert_eq!(left(&lab).await as usize, 20 - given);
+    assert!(lab.store.job(&ids[19]).await.unwrap().is_some(), "the newest stays");
+    give(&lab, 0).await;
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn e7_a_child_stays_while_its_parent_may_want_its_result() {
+    let (lab, shelf) = (Lab::new().await, Arc::new(Shelf::default()));
+    let parent = lab.enqueue(Puppet::job(&lab.store, "done")).await;
+    let (_, parents_fence) = claim_one(&lab, "w").await;
+    let mut child = Puppet::job(&lab.store, "done");
+    child.parent = Some(parent.clone());
+    let child = lab.enqueue(child).await;
+    let (_, fence) = claim_one(&lab, "w").await;
+    settle(&lab, &child, fence, Outcome::Done).await;
+    lab.at(120_000);
+    give(&lab, 100).await;
+    upkeep::prune(&lab.store, &keep_long(&shelf)).await.unwrap();
+    assert!(lab.store.job(&child).await.unwrap().is_some());
+    settle(&lab, &parent, parents_fence, Outcome::Done).await;
+    upkeep::prune(&lab.store, &keep_long(&shelf)).await.unwrap();
+    assert!(lab.store.job(&child).await.unwrap().is_none());
+    give(&lab, 0).await;
+    lab.finish().await;
+}

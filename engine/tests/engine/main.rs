@@ -18,6 +18,7 @@ mod fairness;
 mod family;
 mod fences;
 mod freezes;
+mod full;
 mod gates;
 mod journal;
 mod keeping;

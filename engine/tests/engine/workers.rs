@@ -272,3 +272,16 @@ async fn sql_16_what_is_put_off_to_an_instant_is_due_at_that_instant() {
     worker.drain(Duration::from_secs(5)).await;
     lab.finish().await;
 }
+
+#[tokio::test]
+async fn an_outage_of_the_store_costs_no_last_attempt() {
+    let lab = Lab::with_running_clock().await;
+    let mut job = Puppet::job(&lab.store, "store_away_first");
+    job.retry.max_attempts = 1;
+    let id = lab.enqueue(job).await;
+    let mut worker = lab.worker("w", Puppet::new()).await;
+    let job = lab.until(&id, Place::Succeeded).await;
+    assert_eq!(job.record.attempt, 1);
+    worker.drain(Duration::from_secs(5)).await;
+    lab.finish().await;
+}

@@ -1,7 +1,7 @@
 //! Backups and restores (BACKUP-01 … BACKUP-06, RESTORE-01 … RESTORE-10).
 
 use leasehold_engine::Place;
-use leasehold_engine::store::{Cancelled, Claim};
+use leasehold_engine::store::{Cancelled, Claim, Resolution};
 use leasehold_jobs::{ErrorCode, Origin};
 use serde_json::{Value, json};
 
@@ -136,9 +136,10 @@ async fn restore_02_ac_116_another_data_center_is_the_source() {
 /// Two claims are lost, then a worker in the middle of the overwrite, which is its last attempt.
 async fn lost_in_the_overwrite(estate: &mut Estate) -> leasehold_engine::JobId {
     let backup_id = made(estate, "dc-1").await;
+    estate.idle().await;
+    estate.drain().await;
     estate.sql("books.db", "DELETE FROM book");
     let id = estate.submitted("data_center_restore", restore("dc-1", "backup", &backup_id)).await;
-    estate.drain().await;
     estate.lose_claims(&id, 2).await;
     estate.stage.hold("restore");
     estate.start_worker().await;
@@ -181,7 +182,7 @@ async fn restore_08_a_data_center_that_holds_neither_is_looked_at_by_a_person() 
     estate.start_worker().await;
     let view = estate.until(&id, |view| view.record.place == Place::Unknown).await;
     assert_eq!(error(&view)["code"], "outcome_unknown");
-    estate.lab.store.resolve(&id, false, b"", "").await.unwrap();
+    estate.lab.store.resolve(&id, Resolution::of_the_only(false, b""), "").await.unwrap();
     let view = estate.run(&id).await;
     assert_eq!(view.record.place, Place::Succeeded, "{}", error(&view));
     assert_eq!(estate.count("books.db", "SELECT count(*) FROM book"), 3, "a person sent it to work: it overwrites");

@@ -58,7 +58,7 @@ async fn redis(store: &Store, findings: &mut Findings) {
     for complaint in found.complaints {
         let text = format!("{} ({})", complaint.text, complaint.code);
         match complaint.severity {
-            Severity::DataLoss => findings.wrong("durability", text),
+            Severity::DataLoss | Severity::Full => findings.wrong("durability", text),
             Severity::Warning => findings.warning("durability", text),
         }
     }

@@ -17,7 +17,7 @@ local EVENT = { accepted = 1, scheduled = 2, blocked = 3, started = 4, progress 
   failed = 9, cancelled = 10, unknown = 11, edited = 12, rescued = 13, released = 14, cancelling = 15, revived = 16, resolved = 17,
   signalled = 18, undoing = 19 }
 local CANCEL, JOURNAL, ONCE_OPEN, LOCKED, SEALED, NOTIFY, EXTRAS, OUTCOME = 1, 2, 4, 8, 16, 32, 64, 128
-local UNDO, UNDOING, DESTRUCTIVE, FAMILY, FENCED, CLOSING, CLOSING_AGAIN = 256, 512, 1024, 2048, 4096, 8192, 16384
+local UNDO, UNDOING, DESTRUCTIVE, FAMILY = 256, 512, 1024, 2048
 -- Why a job is blocked, or (QUIET_END) that its end is told by the hot fields alone.
 local RESOURCE_HELD, QUIET_END, KIND_PAUSED, FROZEN, LIMIT_REACHED, RATE_REACHED, NO_FIT, KIND_UNKNOWN, CODE_CHANGED, CLOCK_JUMPED =
   1, 2, 3, 4, 5, 6, 7, 8, 9, 10
