@@ -93,6 +93,11 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// Whether the key has not been revoked since. A store that is away says nothing of the key.
+    pub async fn is_known_still(&self, state: &ApiState) -> bool {
+        !matches!(state.store().document(KEYS, &self.key.id).await, Ok(None))
+    }
+
     /// Refuses unless a role of the key allows it.
     ///
     /// # Errors

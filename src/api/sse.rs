@@ -64,7 +64,7 @@ pub(super) async fn events(
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let ping = Duration::from_secs(state.config().server.event_stream_ping_seconds.max(1));
-    let watch = Watch { state, id: view.record.id.clone(), hints, last, gap_told: false, percent: None, ping };
+    let watch = Watch { state, caller, id: view.record.id.clone(), hints, last, gap_told: false, percent: None, ping };
     let mut response = Sse::new(watch.stream(view)).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -78,6 +78,7 @@ fn ended(view: &JobView) -> bool {
 
 struct Watch {
     state: ApiState,
+    caller: Caller,
     id: JobId,
     hints: broadcast::Receiver<Change>,
     last: u32,
@@ -109,7 +110,12 @@ impl Watch {
                 if !batch.is_empty() {
                     return Some((batch, (Some(watch), None, Vec::new())));
                 }
-                match watch.wait().await {
+                let next = watch.wait().await;
+                // The reader's key may have been revoked since; each batch and each ping asks.
+                if !watch.caller.is_known_still(&watch.state).await {
+                    return None;
+                }
+                match next {
                     Next::End => return None,
                     Next::Ping => batch.push(Event::default().comment("still here")),
                     Next::Look => {}

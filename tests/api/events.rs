@@ -1,6 +1,7 @@
 //! The event stream: complete, resumed, ended.
 
 use leasehold_engine::NewJob;
+use leasehold_jobs::policy::KeyRole;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -67,6 +68,21 @@ async fn a_history_that_was_cut_is_told_as_a_gap() {
     let mut events =
         Events::of(stand.ask("GET", &format!("{path}/events?after={seen}")).key(&stand.admin).response().await);
     assert_eq!(events.next().await.unwrap().0, "job.revived", "a reader who is up to date misses nothing");
+}
+
+#[tokio::test]
+async fn a_stream_of_a_revoked_key_tells_nothing_more() {
+    let stand = Stand::new().await;
+    let id = stand.held(stand.plain("t-001")).await;
+    let key = stand.key(KeyRole::Caller, Some("t-001")).await;
+    let mut events = Events::of(stand.ask("GET", &format!("/v1/jobs/{id}/events")).key(&key).response().await);
+    assert_eq!(events.next().await.unwrap().0, "job.accepted");
+    let keys = stand.get("/v1/keys").await.expect(200);
+    let of_tenant = keys.json["keys"].as_array().unwrap().iter().find(|key| key["tenant"] == "t-001").unwrap();
+    let path = format!("/v1/keys/{}", of_tenant["id"].as_str().unwrap());
+    stand.ask("DELETE", &path).key(&stand.admin).send().await.expect(204);
+    stand.post(&format!("/v1/jobs/{id}/cancel"), &json!({"reason": "secret"})).await.expect(200);
+    assert_eq!(events.next().await, None);
 }
 
 #[tokio::test]
