@@ -57,6 +57,10 @@ impl Client {
         self.call(Method::POST, path, Some(body), &[]).await
     }
 
+    pub(crate) async fn patch(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.call(Method::PATCH, path, Some(body), &[]).await
+    }
+
     pub(crate) async fn delete(&self, path: &str) -> Result<Value, Failure> {
         self.call(Method::DELETE, path, None, &[]).await
     }

@@ -20,6 +20,21 @@ pub(crate) enum Webhook {
         /// The endpoint
         id: String,
     },
+    /// Switch an endpoint on again, also after it was given up
+    Enable {
+        /// The endpoint
+        id: String,
+    },
+    /// Switch an endpoint off: it hears nothing of what happens from now on
+    Disable {
+        /// The endpoint
+        id: String,
+    },
+    /// Give an endpoint a fresh secret; the old one signs beside it for 24 hours
+    Rotate {
+        /// The endpoint
+        id: String,
+    },
     /// List an endpoint's deliveries, newest first
     Deliveries {
         /// The endpoint
@@ -78,6 +93,12 @@ impl Webhook {
                 let answer = if answer.is_null() { json!({ "id": id, "removed": true }) } else { answer };
                 out.show(&answer, |_| format!("webhook {id} is removed"));
             }
+            Self::Enable { id } => switch(&client, out, &id, true).await?,
+            Self::Disable { id } => switch(&client, out, &id, false).await?,
+            Self::Rotate { id } => {
+                let answer = client.post(&path(&["v1", "webhooks", &id, "rotate"]), &json!({})).await?;
+                out.show(&answer, |e| format!("secret  {}\nThe secret is not shown again.", text(e, "secret")));
+            }
             Self::Deliveries { id, limit } => {
                 let limit = query([("limit", Some(limit.to_string()))]);
                 out.show(
@@ -96,6 +117,12 @@ impl Webhook {
         }
         Ok(())
     }
+}
+
+async fn switch(client: &Client, out: &Out, id: &str, on: bool) -> Result<(), Failure> {
+    let answer = client.patch(&path(&["v1", "webhooks", id]), &json!({ "enabled": on })).await?;
+    out.show(&answer, |e| format!("webhook {} is {}", text(e, "id"), text(e, "state")));
+    Ok(())
 }
 
 fn endpoints(answer: &Value) -> Table {

@@ -115,6 +115,19 @@ fn the_same_idempotency_key_gives_the_first_job_again() {
 }
 
 #[test]
+fn a_webhook_is_switched_off_and_on_and_gets_a_fresh_secret() {
+    let lab = Lab::new();
+    let (_up, url) = lab.up();
+    let made = lab.json(&url, &["webhook", "add", "https://example.com/hooks"]);
+    let id = made["id"].as_str().unwrap();
+    assert_eq!(lab.json(&url, &["webhook", "disable", id])["state"], "disabled");
+    assert_eq!(lab.json(&url, &["webhook", "enable", id])["state"], "enabled");
+    let rotated = lab.json(&url, &["webhook", "rotate", id]);
+    assert!(rotated["secret"].is_string());
+    assert_ne!(rotated["secret"], made["secret"]);
+}
+
+#[test]
 fn every_json_output_parses_and_has_what_its_name_says() {
     let lab = Lab::new();
     let (_up, url) = lab.up();
