@@ -32,7 +32,10 @@ use super::{
     tenants,
 };
 use crate::webhooks::{
-    body::callback_meta, directory::DirectoryError, endpoint::callback_id, endpoint_url::EndpointUrl,
+    body::callback_meta,
+    directory::{DirectoryError, NewCallback},
+    endpoint::callback_id,
+    endpoint_url::EndpointUrl,
 };
 
 /// What a caller asks for.
@@ -158,8 +161,8 @@ async fn accept(
         idempotency.digest = digest;
     }
     if let Some(url) = &callback_url {
-        let (key, secret) = (&caller.key.id, &caller.key.webhook_secret);
-        state.endpoints().callback(key, url, secret, state.url_rules(), now).await.map_err(callback_refused)?;
+        let ask = new_callback(caller, url, &admitted.tenant);
+        state.endpoints().callback(ask, state.url_rules(), now).await.map_err(callback_refused)?;
     }
     let (id, replayed) = take_in(state, &admitted).await?;
     Ok(Accepted { id, replayed, quota: quota(state, &admitted).await })
@@ -193,6 +196,11 @@ fn submission(
 pub(super) fn callback_of(state: &ApiState, caller: &Caller, url: &str) -> Result<Value, Problem> {
     let url = EndpointUrl::parse(url, state.url_rules()).map_err(|refused| callback_refused(refused.into()))?;
     Ok(callback_meta(&callback_id(&caller.key.id, &url.to_string())))
+}
+
+/// A callback of the caller's, signed with the webhook secret of its key.
+pub(super) fn new_callback<'a>(caller: &'a Caller, url: &'a str, tenant: &'a str) -> NewCallback<'a> {
+    NewCallback { key: &caller.key.id, url, secret: &caller.key.webhook_secret, tenant }
 }
 
 fn callback_refused(error: DirectoryError) -> Problem {

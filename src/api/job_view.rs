@@ -71,6 +71,9 @@ pub(super) struct Job {
     /// The caller's own id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<String>,
+    /// The webhook endpoint of its `callback_url`: `GET /v1/webhooks/{id}` shows how it is doing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub callback: Option<String>,
     /// In whose name it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub actor: Option<ActorView>,
@@ -192,6 +195,7 @@ pub(super) fn summary(state: &ApiState, view: &JobView, now: UnixMs) -> Job {
     let actor = envelope
         .as_ref()
         .map(|e| ActorView { user_id: e.actor.user_id.clone(), roles: e.actor.roles.iter().map(word).collect() });
+    let callback = envelope.as_ref().and_then(|e| e.callback.as_ref()?.get("endpoint")?.as_str().map(str::to_owned));
     let (labels, correlation_id) = envelope.map(|e| (e.labels, e.correlation_id)).unwrap_or_default();
     Job {
         id: record.id.to_string(),
@@ -218,6 +222,7 @@ pub(super) fn summary(state: &ApiState, view: &JobView, now: UnixMs) -> Job {
         finished_at: if_any(record.finished_at),
         labels,
         correlation_id,
+        callback,
         actor,
         args: None,
         args_sha256: None,

@@ -21,7 +21,7 @@ use leasehold_jobs::{
 use super::{
     auth::Caller,
     changes::version_of,
-    enqueue::{callback_of, unknown_tenant},
+    enqueue::{callback_of, new_callback, unknown_tenant},
     extract::{Document, Query},
     jobs::page_limit,
     problem::Problem,
@@ -194,8 +194,7 @@ async fn check_job(
     let refused = |no: Refusal| of_job(no.into());
     kept.clone().admit(state.catalogue(), tenant, (name, first), first).await.map_err(refused)?;
     if let Some(url) = &url {
-        let (key, secret) = (&caller.key.id, &caller.key.webhook_secret);
-        let made = state.endpoints().callback(key, url, secret, state.url_rules(), now).await;
+        let made = state.endpoints().callback(new_callback(caller, url, &tenant_id), state.url_rules(), now).await;
         made.map_err(|error| of_job(super::webhooks::refused(error).field("callback_url")))?;
     }
     Ok(kept)

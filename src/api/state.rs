@@ -22,7 +22,7 @@ use crate::{
     archive::Shelf,
     config::Config,
     meters::Meters,
-    webhooks::{directory::Directory, endpoint_url::UrlRules, store::StoreOutbox},
+    webhooks::{directory::Directory, endpoint_url::UrlRules},
 };
 
 /// Above this share of Redis' memory, in percent, jobs are refused: running ones still have to write (E7).
@@ -64,7 +64,7 @@ impl ApiState {
         let changes = store.changes(true);
         // Callers wait: they hear that the store is away before their request is too old.
         let store = store.with_patience(Duration::from_secs(config.server.request_timeout_seconds.div_ceil(3)));
-        let endpoints = Directory::new(Arc::new(StoreOutbox::new(store.clone())));
+        let endpoints = Directory::new(Arc::new(store.clone()));
         let (memory, used_keys) = Default::default();
         let shared = Shared { store, catalogue, config, meters, url_rules, endpoints, changes, memory, used_keys };
         Self { shared: Arc::new(shared), shelf: None, accepts_losses: false, stop: CancellationToken::new() }

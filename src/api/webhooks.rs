@@ -7,15 +7,26 @@ use axum::{
     extract::{Path, State},
     http::StatusCode,
 };
+use leasehold_engine::model::EventWord;
 use leasehold_jobs::policy::{ErrorCode, Permission, tenant::check_id};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{auth::Caller, extract::Document, problem::Problem, state::ApiState};
+use super::{
+    auth::Caller,
+    enqueue::unknown_tenant,
+    extract::{Document, nearest},
+    problem::Problem,
+    state::ApiState,
+    tenants,
+};
 use crate::webhooks::{
     directory::{DirectoryError, NewEndpoint},
     endpoint::{Endpoint, EndpointView, EventPattern},
 };
+
+/// Deliveries of a removed endpoint that are forgotten in one step.
+const FORGOTTEN_AT_ONCE: usize = 200;
 
 /// An endpoint to be registered.
 #[derive(Deserialize, ToSchema)]
@@ -24,7 +35,9 @@ pub(super) struct WebhookRequest {
     /// Where to: https; private addresses only where the configuration allows them.
     #[schema(example = "https://example.com/hooks", max_length = 2048)]
     url: String,
-    /// `job.succeeded`, `job.*` or `*`; left out: `job.*`.
+    /// `job.succeeded`, `job.*` or `*`; left out: `job.*`. Events: job.accepted, job.scheduled, job.blocked, job.started,
+    /// job.progress, job.retrying, job.waiting, job.succeeded, job.failed, job.cancelled, job.unknown, job.edited,
+    /// job.rescued, job.released, job.cancelling, job.revived, job.resolved, job.signalled, job.undoing.
     #[serde(default)]
     #[schema(value_type = Vec<String>)]
     events: Vec<EventPattern>,
@@ -37,6 +50,9 @@ pub(super) struct WebhookRequest {
 #[derive(Serialize, ToSchema)]
 pub(super) struct Webhook {
     id: String,
+    /// It is the `callback_url` of jobs.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    callback: bool,
     url: String,
     events: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,6 +73,7 @@ impl From<EndpointView> for Webhook {
         let state = serde_json::to_value(view.state).ok().and_then(|v| v.as_str().map(str::to_owned));
         Self {
             id: view.id,
+            callback: view.callback,
             url: view.url,
             events: view.events.iter().map(ToString::to_string).collect(),
             tenant: view.tenant,
@@ -131,18 +148,13 @@ fn sees(caller: &Caller, tenant: Option<&str>, owner: &str) -> bool {
         || owner == caller.key.id
 }
 
-/// Lists the endpoints.
+/// Lists the endpoints, those of callback URLs too.
 #[utoipa::path(get, path = "/v1/webhooks", tag = "webhooks", responses((status = 200, body = WebhookList)))]
 pub(super) async fn list(State(state): State<ApiState>, caller: Caller) -> Result<Json<WebhookList>, Problem> {
     caller.check(Permission::Webhooks)?;
-    let mut webhooks = Vec::new();
-    for endpoint in state.endpoints().endpoints().await.map_err(refused)? {
-        if sees(&caller, endpoint.tenant.as_deref(), &endpoint.owner) {
-            let health = state.endpoints().health(&endpoint.id).await.map_err(refused)?;
-            webhooks.push(endpoint.view(&health).into());
-        }
-    }
-    Ok(Json(WebhookList { webhooks }))
+    let seen = |endpoint: &Endpoint| sees(&caller, endpoint.tenant.as_deref(), &endpoint.owner);
+    let views = state.endpoints().views(seen).await.map_err(refused)?;
+    Ok(Json(WebhookList { webhooks: views.into_iter().map(Into::into).collect() }))
 }
 
 /// Registers an endpoint.
@@ -157,7 +169,9 @@ pub(super) async fn create(
     if let Some(tenant) = &tenant {
         check_id("tenant", tenant)?;
         caller.check_tenant(tenant)?;
+        tenants::read(&state, tenant).await?.ok_or_else(|| unknown_tenant(tenant))?;
     }
+    ask.events.iter().try_for_each(check_pattern)?;
     if ask.events.len() > 32 {
         return Err(Problem::invalid("events", "at most 32 patterns").limit("32"));
     }
@@ -165,6 +179,20 @@ pub(super) async fn create(
     let now = state.store().now().await?;
     let (view, secret) = state.endpoints().register(new, state.url_rules(), now).await.map_err(refused)?;
     Ok((StatusCode::CREATED, Json(CreatedWebhook { webhook: view.into(), secret: secret.reveal() })))
+}
+
+/// Refuses what would never hear anything: a typing error that nobody would notice.
+fn check_pattern(pattern: &EventPattern) -> Result<(), Problem> {
+    let known: Vec<String> =
+        (1..).map_while(EventWord::from_code).map(|word| format!("job.{}", word.as_str())).collect();
+    if known.iter().any(|event| pattern.matches(event)) {
+        return Ok(());
+    }
+    let problem = Problem::invalid("events", format!("no event is called `{pattern}`"));
+    Err(match nearest(&pattern.to_string(), known.iter().map(String::as_str)) {
+        Some(near) => problem.remedy(format!("did you mean `{near}`?")),
+        None => problem.remedy("give `job.*`, or names of events such as `job.succeeded`"),
+    })
 }
 
 /// Shows an endpoint.
@@ -195,7 +223,7 @@ pub(super) async fn switch(
     show(State(state), caller, Path(id)).await
 }
 
-/// Forgets an endpoint. Deliveries that wait for it end as exhausted.
+/// Forgets an endpoint and its deliveries.
 #[utoipa::path(delete, path = "/v1/webhooks/{id}", tag = "webhooks", params(("id" = String, Path)), responses((status = 204)))]
 pub(super) async fn remove(
     State(state): State<ApiState>,
@@ -205,6 +233,10 @@ pub(super) async fn remove(
     caller.check(Permission::Webhooks)?;
     endpoint(&state, &caller, &id).await?;
     state.endpoints().remove(&id).await.map_err(refused)?;
+    // With the endpoint nobody can list or replay them any more.
+    for shard in 0..state.store().shards() {
+        while state.store().deliveries_forget(shard, &id, FORGOTTEN_AT_ONCE).await? {}
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 

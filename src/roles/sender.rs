@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leasehold_engine::Place;
-use leasehold_engine::Store;
+use leasehold_engine::{Store, StoreError};
 use leasehold_jobs::policy::status::{self, Seen};
 use tokio_util::sync::CancellationToken;
 
@@ -78,7 +78,7 @@ pub(super) fn dispatcher(
         poll: Duration::from_millis(500),
         ..DispatcherRules::new(BodyRules { status: business_status, public_url, max_bytes: knobs.max_body_bytes })
     };
-    Ok(Dispatcher::new(outbox.clone(), Directory::new(outbox), sender, Arc::new(SystemClock), rules))
+    Ok(Dispatcher::new(outbox, Directory::new(Arc::new(store.clone())), sender, Arc::new(SystemClock), rules))
 }
 
 /// Callbacks that no job has asked for in this time are forgotten.
@@ -86,7 +86,7 @@ const CALLBACK_DAYS: i64 = 400;
 
 /// Forgets old callback endpoints once a day, so that they do not grow without end (E7).
 pub(super) async fn forget_callbacks(store: Store, stop: CancellationToken) {
-    let directory = Directory::new(Arc::new(StoreOutbox::new(store)));
+    let directory = Directory::new(Arc::new(store));
     let days = |n: i64| chrono::TimeDelta::days(n);
     loop {
         let before = (chrono::Utc::now() - days(CALLBACK_DAYS)).timestamp_millis();
@@ -99,6 +99,30 @@ pub(super) async fn forget_callbacks(store: Store, stop: CancellationToken) {
             return;
         }
     }
+}
+
+/// Raises an alert for deliveries that were dropped because too many waited for their receiver (E7).
+pub(super) async fn tell_dropped(store: Store, stop: CancellationToken) {
+    loop {
+        for shard in 0..store.shards() {
+            if let Err(error) = alert_dropped(&store, shard).await {
+                tracing::warn!(code = error.code(), "dropped webhooks could not be counted");
+            }
+        }
+        // Rarely: alerts are few, and one receiver that is away for a week must not drive out all others.
+        if stop.run_until_cancelled(tokio::time::sleep(Duration::from_hours(1))).await.is_none() {
+            return;
+        }
+    }
+}
+
+async fn alert_dropped(store: &Store, shard: u16) -> Result<(), StoreError> {
+    for (endpoint, deliveries) in store.deliveries_dropped(shard).await? {
+        tracing::error!(endpoint, deliveries, "webhooks were dropped: too many waited for their receiver");
+        let about = serde_json::json!({ "endpoint": endpoint, "deliveries": deliveries });
+        store.alert("webhooks_dropped", &about.to_string()).await?;
+    }
+    Ok(())
 }
 
 /// The business status of a kind, as the API shows it.

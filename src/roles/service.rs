@@ -145,6 +145,7 @@ impl Service {
             let upkeep = upkeep.with_schedules(&store, Arc::new(maker), config.upkeep.promote_ms, most);
             self.upkeep = Some(upkeep.with_herald(&store, catalogue.clone(), config.upkeep.rescue_ms));
             tokio::spawn(sender::forget_callbacks(store.clone(), self.stop.clone()));
+            tokio::spawn(sender::tell_dropped(store.clone(), self.stop.clone()));
         }
         if self.parts.worker {
             let worker = worker_options(&config, &catalogue, options.worker_name.clone(), meters.clone());

@@ -20,6 +20,8 @@ use leasehold_jobs::{Actor, Admitted, Catalogue, Refusal, Submission, Tenant, po
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::webhooks::directory::Directory;
+
 pub use file::{FileSchedule, apply, load, warn_of_orphans};
 
 /// The job that a schedule asks for at each slot: a job request without a time and without a code that can be used once.
@@ -152,9 +154,21 @@ impl SlotJobs for SlotMaker {
         let missing = || refused(ErrorCode::UnknownTenant, format!("there is no tenant `{}`", spec.tenant));
         let tenant = Tenant::parse(&spec.tenant, &held.ok_or_else(missing)?.bytes).map_err(|no| said(&no))?;
         let now = self.store.now().await.map_err(|error| away(&error))?;
+        let callback = kept.callback.as_ref().and_then(|c| c.get("endpoint")?.as_str().map(str::to_owned));
         let admitted = kept.admit(&self.catalogue, tenant, (&spec.name, slot), now).await.map_err(|no| said(&no))?;
+        self.keep_callback(callback.as_deref(), now).await;
         // The store gives the job the id of its slot.
         Ok(admitted.job(JobId::new(self.store.shard_of(&spec.tenant))))
+    }
+}
+
+impl SlotMaker {
+    /// A callback that only a schedule asks for must not be forgotten as one that nobody uses. The job is not held up.
+    async fn keep_callback(&self, callback: Option<&str>, now: UnixMs) {
+        let Some(id) = callback else { return };
+        if let Err(error) = Directory::new(Arc::new(self.store.clone())).touch(id, now).await {
+            tracing::warn!(endpoint = id, code = error.code(), "the use of a callback is not noted");
+        }
     }
 }
 

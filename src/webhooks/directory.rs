@@ -69,6 +69,19 @@ pub struct NewEndpoint {
     pub owner: String,
 }
 
+/// The callback URL of a job.
+#[derive(Debug, Clone, Copy)]
+pub struct NewCallback<'a> {
+    /// The API key that asks.
+    pub key: &'a str,
+    /// Where to.
+    pub url: &'a str,
+    /// The key's webhook secret.
+    pub secret: &'a Secret,
+    /// Whose job it is.
+    pub tenant: &'a str,
+}
+
 /// The book of endpoints.
 #[derive(Clone)]
 pub struct Directory {
@@ -91,25 +104,27 @@ impl Directory {
         Ok((endpoint.view(&Health::default()), secret))
     }
 
-    /// Makes sure that a callback URL has its endpoint, signed with the key's webhook secret; gives its id.
-    pub async fn callback(
-        &self,
-        key: &str,
-        url: &str,
-        secret: &Secret,
-        rules: &UrlRules,
-        now: UnixMs,
-    ) -> Result<String> {
-        let url = EndpointUrl::parse(url, rules)?.to_string();
+    /// Makes sure that a callback URL has its endpoint, signed with the key's webhook secret; gives its id. One that was
+    /// given up gets another chance: whoever asks anew has mended it, and nobody else would say so.
+    pub async fn callback(&self, ask: NewCallback<'_>, rules: &UrlRules, now: UnixMs) -> Result<String> {
+        let NewCallback { key, secret, tenant, .. } = ask;
+        let url = EndpointUrl::parse(ask.url, rules)?.to_string();
         let id = callback_id(key, &url);
+        if self.health(&id).await?.state == State::DisabledAuto {
+            self.set_health(&id, &Health::on_probation(now)).await?;
+        }
         for _ in 0..MOST_TRIES {
             let held: Option<(Endpoint, u32)> = self.read(CALLBACKS, &id).await?;
             let (endpoint, version) = match held {
-                None => (Endpoint::callback(key, &url, secret.clone(), now), 0),
+                None => {
+                    let mut fresh = Endpoint::callback(key, &url, secret.clone(), now);
+                    fresh.asked_for = Some(tenant.to_owned());
+                    (fresh, 0)
+                }
                 Some((held, version)) => {
                     let mut fresh = held.clone();
                     fresh.rotate(secret.clone(), now);
-                    if now - fresh.used_at > millis(USE_NOTED_EVERY) {
+                    if must_be_noted(&fresh, now) {
                         fresh.used_at = now;
                     }
                     if fresh == held {
@@ -125,6 +140,15 @@ impl Directory {
         Err(DirectoryError::Busy)
     }
 
+    /// Notes that a callback endpoint is still in use, although nobody has asked for it anew: a schedule does not.
+    pub async fn touch(&self, id: &str, now: UnixMs) -> Result<()> {
+        let known: Option<(Endpoint, u32)> = self.read(registry_of(id), id).await?;
+        if known.is_some_and(|(endpoint, _)| must_be_noted(&endpoint, now)) {
+            self.change(id, |endpoint| endpoint.used_at = now).await?;
+        }
+        Ok(())
+    }
+
     /// The endpoint, registered or of a callback.
     pub async fn endpoint(&self, id: &str) -> Result<Option<Endpoint>> {
         Ok(self.read(registry_of(id), id).await?.map(|(endpoint, _)| endpoint))
@@ -132,7 +156,11 @@ impl Directory {
 
     /// All registered endpoints, by id. A document that this version cannot read is left out and logged.
     pub async fn endpoints(&self) -> Result<Vec<Endpoint>> {
-        let documents = self.registry.documents(ENDPOINTS).await?;
+        self.all_of(ENDPOINTS).await
+    }
+
+    async fn all_of(&self, registry: &str) -> Result<Vec<Endpoint>> {
+        let documents = self.registry.documents(registry).await?;
         let read = documents.into_iter().filter_map(|(id, document)| match serde_json::from_slice(&document.bytes) {
             Ok(endpoint) => Some(endpoint),
             Err(error) => {
@@ -143,21 +171,13 @@ impl Directory {
         Ok(read.collect())
     }
 
-    /// The registered endpoints that may hear anything: not given up. (`Endpoint::hears` knows of those switched off.)
-    pub async fn listeners(&self) -> Result<Vec<Endpoint>> {
-        let mut endpoints = self.endpoints().await?;
-        if !endpoints.is_empty() {
-            let health = self.all_health().await?;
-            endpoints.retain(|endpoint| health.get(&endpoint.id).is_none_or(|h| h.state != State::DisabledAuto));
-        }
-        Ok(endpoints)
-    }
-
-    /// What is shown of all registered endpoints.
-    pub async fn views(&self) -> Result<Vec<EndpointView>> {
+    /// What is shown of those endpoints that `seen` says yes to: the registered ones, then those of callbacks.
+    pub async fn views(&self, seen: impl Fn(&Endpoint) -> bool) -> Result<Vec<EndpointView>> {
         let mut health = self.all_health().await?;
-        let endpoints = self.endpoints().await?;
-        Ok(endpoints.iter().map(|endpoint| endpoint.view(&health.remove(&endpoint.id).unwrap_or_default())).collect())
+        let mut endpoints = self.endpoints().await?;
+        endpoints.extend(self.all_of(CALLBACKS).await?);
+        let seen = endpoints.iter().filter(|endpoint| seen(endpoint));
+        Ok(seen.map(|endpoint| endpoint.view(&health.remove(&endpoint.id).unwrap_or_default())).collect())
     }
 
     /// What is shown of one endpoint.
@@ -252,6 +272,10 @@ impl Directory {
         let bytes = serde_json::to_vec(document).map_err(|_| DirectoryError::Unreadable(id.to_owned()))?;
         Ok(self.registry.put_document(registry, id, &bytes, expected).await?)
     }
+}
+
+fn must_be_noted(endpoint: &Endpoint, now: UnixMs) -> bool {
+    now - endpoint.used_at > millis(USE_NOTED_EVERY)
 }
 
 fn registry_of(id: &str) -> &'static str {

@@ -20,7 +20,7 @@ use super::endpoint::{Health, HealthRules};
 use super::outbox::{DeliveryAttempt, DeliveryOutcome, Outbox, UnixMs};
 use super::router;
 use super::schedule::Schedule;
-use super::slots::{SlotRules, Slots};
+use super::slots::{Lane, SlotRules, Slots};
 
 /// Due endpoints looked at in one tick, a shard. Far above the number that can hang at once.
 const DUE_LIMIT: usize = 4096;
@@ -79,6 +79,15 @@ impl DispatcherRules {
             body,
         }
     }
+}
+
+/// What a tick did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticked {
+    /// Deliveries that began.
+    pub begun: usize,
+    /// The outbox may hold more: the next tick is due at once.
+    pub more: bool,
 }
 
 /// What has happened since the start.
@@ -160,26 +169,23 @@ impl Dispatcher {
         DispatcherHandle { dispatcher: self.clone(), driver: Mutex::new(Some(driver)) }
     }
 
-    /// Routes what is in the outbox and begins what is due; how many deliveries began.
-    pub async fn tick(&self) -> Result<usize, DirectoryError> {
+    /// Routes a batch of each shard's outbox and begins what is due.
+    pub async fn tick(&self) -> Result<Ticked, DirectoryError> {
         let _one_at_a_time = self.0.ticking.lock().await;
         let inner = &self.0;
+        let (mut begun, mut more) = (0, false);
         for shard in 0..inner.outbox.shards() {
-            loop {
-                let rules = &inner.rules;
-                let n = router::route(&*inner.outbox, &inner.directory, &rules.body, shard, rules.batch).await?;
-                inner.counters.routed.fetch_add(n as u64, Ordering::Relaxed);
-                if n < rules.batch || inner.stop.is_cancelled() {
-                    break;
-                }
-            }
+            // One batch, then those that are due: a burst of events must not hold up what can be sent by now.
+            let rules = &inner.rules;
+            let n = router::route(&*inner.outbox, &inner.directory, &rules.body, shard, rules.batch).await?;
+            inner.counters.routed.fetch_add(n as u64, Ordering::Relaxed);
+            more |= n >= rules.batch;
         }
         let now = inner.outbox.now().await?;
-        let mut begun = 0;
         for shard in 0..inner.outbox.shards() {
             begun += self.begin_due(shard, now).await?;
         }
-        Ok(begun)
+        Ok(Ticked { begun, more })
     }
 
     /// Waits until no delivery is under way.
@@ -217,21 +223,37 @@ impl Dispatcher {
             if due > now || inner.stop.is_cancelled() {
                 break;
             }
-            let room = inner.slots.room(&endpoint);
+            if inner.slots.is_full() {
+                break;
+            }
+            let lane = self.lane(&endpoint).await?;
+            let room = inner.slots.room(&lane);
             if room == 0 {
                 continue;
             }
             for delivery in inner.outbox.delivery_claim(shard, &endpoint, room, lease).await? {
-                self.begin(shard, delivery);
+                self.begin(shard, lane.clone(), delivery);
                 begun += 1;
             }
         }
         Ok(begun)
     }
 
-    fn begin(&self, shard: u16, delivery: DeliveryAttempt) {
-        self.0.slots.take(&delivery.endpoint);
-        let mut held = Held { dispatcher: self.clone(), endpoint: delivery.endpoint.clone(), known: None };
+    /// Whose slots an endpoint uses.
+    async fn lane(&self, endpoint: &str) -> Result<Lane, DirectoryError> {
+        let inner = &self.0;
+        if let Some(lane) = inner.slots.lane(endpoint) {
+            return Ok(lane);
+        }
+        let Some(known) = inner.directory.endpoint(endpoint).await? else { return Ok(Lane::of_nobody(endpoint)) };
+        let lane = Lane::of(&known);
+        inner.slots.keep_lane(&lane);
+        Ok(lane)
+    }
+
+    fn begin(&self, shard: u16, lane: Lane, delivery: DeliveryAttempt) {
+        self.0.slots.take(&lane);
+        let mut held = Held { dispatcher: self.clone(), lane, known: None };
         self.0.under_way.spawn(async move {
             let dispatcher = held.dispatcher.clone();
             let attempt = dispatcher.attempt(shard, &delivery);
@@ -263,7 +285,7 @@ impl Dispatcher {
         let now = self.store_now(began).await;
         self.settle(shard, delivery, &judgement).await;
         self.count(judgement.outcome);
-        let Some(verdict) = judgement.verdict else { return Some(Health::default()) };
+        let verdict = judgement.verdict?;
         let seen = inner.slots.failures(&delivery.endpoint);
         let noted =
             attempt::note_health(&inner.directory, &delivery.endpoint, verdict, seen, now, &inner.rules.health).await;
@@ -305,6 +327,7 @@ impl Dispatcher {
         let inner = &self.0;
         while !inner.stop.is_cancelled() {
             let pause = match self.tick().await {
+                Ok(Ticked { more: true, .. }) => continue,
                 Ok(_) => inner.rules.poll,
                 Err(error) => {
                     tracing::warn!(code = error.code(), %error, "webhooks wait for the store");
@@ -331,7 +354,7 @@ impl Dispatcher {
 /// A slot that is taken; given back however the attempt ends, by a panic too.
 struct Held {
     dispatcher: Dispatcher,
-    endpoint: String,
+    lane: Lane,
     known: Option<Health>,
 }
 
@@ -345,7 +368,7 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         let inner = &self.dispatcher.0;
-        inner.slots.give_back(&self.endpoint, self.known.as_ref());
+        inner.slots.give_back(&self.lane, self.known.as_ref());
         // All that wait for idleness, and the loop: it takes the stored one if it is not waiting now.
         inner.freed.notify_waiters();
         inner.freed.notify_one();

@@ -103,6 +103,9 @@ pub struct Endpoint {
     /// When it was last asked for by a new job (callbacks only; used to forget old ones).
     #[serde(default)]
     pub used_at: UnixMs,
+    /// The tenant of the job that named it first (callbacks only): whose slots its deliveries use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_for: Option<String>,
     secrets: Vec<LiveSecret>,
 }
 
@@ -127,6 +130,7 @@ impl Endpoint {
             disabled: false,
             created_at: now,
             used_at: now,
+            asked_for: None,
             secrets: vec![LiveSecret { secret: secret.clone(), expires_at: None }],
         };
         Ok((endpoint, secret))
@@ -143,8 +147,15 @@ impl Endpoint {
             disabled: false,
             created_at: now,
             used_at: now,
+            asked_for: None,
             secrets: vec![LiveSecret { secret, expires_at: None }],
         }
+    }
+
+    /// Whose deliveries these are, where somebody less than everybody is meant: a tenant, or the API key of a callback.
+    pub fn on_behalf_of(&self) -> Option<String> {
+        let owner = || is_callback(&self.id).then(|| self.owner.clone());
+        self.tenant.clone().or_else(|| self.asked_for.clone()).or_else(owner)
     }
 
     /// Whether this endpoint hears the event of a tenant's job.
@@ -178,6 +189,7 @@ impl Endpoint {
     pub fn view(&self, health: &Health) -> EndpointView {
         EndpointView {
             id: self.id.clone(),
+            callback: is_callback(&self.id),
             url: self.url.clone(),
             events: self.events.clone(),
             tenant: self.tenant.clone(),
@@ -205,6 +217,9 @@ pub fn is_callback(id: &str) -> bool {
 pub struct EndpointView {
     /// Its id.
     pub id: String,
+    /// It is the `callback_url` of jobs.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub callback: bool,
     /// Where to.
     pub url: String,
     /// Which events.
@@ -304,6 +319,11 @@ impl Health {
             self.state = State::Degraded;
         }
         before != (self.state, self.failing_since)
+    }
+
+    /// Gives one that was given up another chance: probes, until one succeeds or they have failed for too long again.
+    pub fn on_probation(now: UnixMs) -> Self {
+        Self { state: State::Degraded, failing_since: Some(now), ..Self::default() }
     }
 
     fn give_up(&mut self, reason: &str) {

@@ -38,7 +38,7 @@ pub enum UrlRefused {
     #[error("the URL or its host is too long")]
     TooLong,
     /// Neither https nor an allowed http.
-    #[error("only https is allowed; http needs webhooks.allow_http or an address that webhooks.allow lists")]
+    #[error("only https is allowed; http needs webhooks.http or an address that webhooks.allow lists")]
     Scheme,
     /// `user:password@`: would end in logs.
     #[error("a user name or password in the URL is not allowed")]

@@ -57,6 +57,15 @@ pub struct NewDelivery {
     pub body: Bytes,
 }
 
+/// An outbox entry and the deliveries that are made of it.
+#[derive(Debug, Clone)]
+pub struct Routed {
+    /// The entry's name in the outbox.
+    pub entry: String,
+    /// One for each endpoint that hears it.
+    pub deliveries: Vec<NewDelivery>,
+}
+
 /// A delivery taken under a lease, for one attempt.
 #[derive(Debug, Clone)]
 pub struct DeliveryAttempt {
@@ -95,8 +104,8 @@ pub trait Outbox: Send + Sync + 'static {
     async fn now(&self) -> Result<UnixMs, OutboxError>;
     /// The oldest entries of a shard.
     async fn outbox_read(&self, shard: u16, limit: usize) -> Result<Vec<OutboxEntry>, OutboxError>;
-    /// Turns an entry into deliveries; `false` when another sender was first.
-    async fn outbox_route(&self, shard: u16, entry: &str, deliveries: &[NewDelivery]) -> Result<bool, OutboxError>;
+    /// Turns entries into deliveries, each once however many senders there are.
+    async fn outbox_route(&self, shard: u16, entries: Vec<Routed>) -> Result<(), OutboxError>;
     /// Endpoints with deliveries to come, soonest first.
     async fn deliveries_due(&self, shard: u16, limit: usize) -> Result<Vec<(String, UnixMs)>, OutboxError>;
     /// Takes due deliveries; they are due again after `lease` unless settled.

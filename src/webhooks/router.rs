@@ -2,12 +2,13 @@
 //!
 //! The endpoints are read after the entries, so an endpoint that was registered before a change hears of it. The
 //! script behind `outbox_route` lets one sender win, so an entry is routed once however many senders there are.
-//! Nothing is left out, progress neither: `seq` rises by one, so that a receiver sees a loss.
+//! Nothing is left out, progress neither: `seq` rises by one, so that a receiver sees a loss. An endpoint that was given
+//! up hears on: the attempt withholds what it would get, and a person who enables it can replay that.
 
 use super::body::{self, BodyRules};
 use super::directory::{Directory, DirectoryError};
 use super::endpoint::Endpoint;
-use super::outbox::{NewDelivery, Outbox, OutboxEntry};
+use super::outbox::{NewDelivery, Outbox, OutboxEntry, Routed};
 use super::signature::delivery_id;
 
 /// Routes up to `batch` entries of a shard; how many there were.
@@ -22,11 +23,10 @@ pub async fn route(
     if entries.is_empty() {
         return Ok(0);
     }
-    let listeners = directory.listeners().await?;
-    for entry in &entries {
-        let deliveries = deliveries(entry, &listeners, rules);
-        outbox.outbox_route(shard, &entry.entry, &deliveries).await?;
-    }
+    let endpoints = directory.endpoints().await?;
+    let routed =
+        |entry: &OutboxEntry| Routed { entry: entry.entry.clone(), deliveries: deliveries(entry, &endpoints, rules) };
+    outbox.outbox_route(shard, entries.iter().map(routed).collect()).await?;
     Ok(entries.len())
 }
 

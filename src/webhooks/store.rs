@@ -1,4 +1,4 @@
-//! The engine's store, as the outbox and registry of the sender.
+//! The engine's store, as the outbox (with its hints) and the registry of the sender.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use leasehold_engine::store::{self, Change, Changes, Put, Store, StoreError};
 use tokio::sync::{Mutex, broadcast};
 
 use super::outbox::{
-    DeliveryAttempt, DeliveryOutcome, Document, NewDelivery, Outbox, OutboxEntry, OutboxError, Registry, UnixMs,
+    DeliveryAttempt, DeliveryOutcome, Document, NewDelivery, Outbox, OutboxEntry, OutboxError, Registry, Routed, UnixMs,
 };
 
 /// A store and its hints.
@@ -51,6 +51,18 @@ impl From<store::OutboxEntry> for OutboxEntry {
     }
 }
 
+impl From<NewDelivery> for store::NewDelivery {
+    fn from(d: NewDelivery) -> Self {
+        Self { endpoint: d.endpoint, id: d.id, body: d.body }
+    }
+}
+
+impl From<Routed> for store::Routed {
+    fn from(r: Routed) -> Self {
+        Self { entry: r.entry, deliveries: r.deliveries.into_iter().map(Into::into).collect() }
+    }
+}
+
 impl From<store::DeliveryAttempt> for DeliveryAttempt {
     fn from(d: store::DeliveryAttempt) -> Self {
         Self { endpoint: d.endpoint, id: d.id, body: d.body, attempt: d.attempt, first_at: d.first_at }
@@ -71,12 +83,10 @@ impl Outbox for StoreOutbox {
         Ok(self.store.outbox_read(shard, limit).await?.into_iter().map(Into::into).collect())
     }
 
-    async fn outbox_route(&self, shard: u16, entry: &str, deliveries: &[NewDelivery]) -> Result<bool, OutboxError> {
-        let deliveries: Vec<store::NewDelivery> = deliveries
-            .iter()
-            .map(|d| store::NewDelivery { endpoint: d.endpoint.clone(), id: d.id.clone(), body: d.body.clone() })
-            .collect();
-        Ok(self.store.outbox_route(shard, entry, &deliveries).await?)
+    async fn outbox_route(&self, shard: u16, entries: Vec<Routed>) -> Result<(), OutboxError> {
+        let entries: Vec<store::Routed> = entries.into_iter().map(Into::into).collect();
+        self.store.outbox_route(shard, &entries).await?;
+        Ok(())
     }
 
     async fn deliveries_due(&self, shard: u16, limit: usize) -> Result<Vec<(String, UnixMs)>, OutboxError> {
@@ -118,14 +128,14 @@ impl Outbox for StoreOutbox {
 }
 
 #[async_trait]
-impl Registry for StoreOutbox {
+impl Registry for Store {
     async fn document(&self, registry: &str, id: &str) -> Result<Option<Document>, OutboxError> {
-        let held = self.store.document(registry, id).await?;
+        let held = Store::document(self, registry, id).await?;
         Ok(held.map(|d| Document { version: d.version, bytes: d.bytes }))
     }
 
     async fn documents(&self, registry: &str) -> Result<BTreeMap<String, Document>, OutboxError> {
-        let held = self.store.documents(registry).await?;
+        let held = Store::documents(self, registry).await?;
         Ok(held.into_iter().map(|(id, d)| (id, Document { version: d.version, bytes: d.bytes })).collect())
     }
 
@@ -136,14 +146,14 @@ impl Registry for StoreOutbox {
         bytes: &[u8],
         expected: Option<u32>,
     ) -> Result<bool, OutboxError> {
-        Ok(matches!(self.store.put_document(registry, id, bytes, expected).await?, Put::Ok(_)))
+        Ok(matches!(Store::put_document(self, registry, id, bytes, expected).await?, Put::Ok(_)))
     }
 
     async fn delete_document(&self, registry: &str, id: &str) -> Result<bool, OutboxError> {
-        Ok(self.store.delete_document(registry, id).await?)
+        Ok(Store::delete_document(self, registry, id).await?)
     }
 
     async fn set_listening(&self, on: bool) -> Result<(), OutboxError> {
-        Ok(self.store.set_listening(on).await?)
+        Ok(Store::set_listening(self, on).await?)
     }
 }

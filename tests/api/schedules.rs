@@ -26,6 +26,21 @@ async fn fire(stand: &Stand) -> usize {
     upkeep::fire(&stand.store, &maker, 1_000_000).await.unwrap()
 }
 
+/// 400 days after which a callback that nobody uses is forgotten would end one that only a schedule uses.
+#[tokio::test]
+async fn a_slot_keeps_the_callback_of_its_schedule_in_use() {
+    let stand =
+        Stand::with(&[("LEASEHOLD__VERIFY__MODE", "caller"), ("LEASEHOLD__WEBHOOKS__ALLOW", "127.0.0.0/8")]).await;
+    let mut schedule = hourly("t-001");
+    schedule["job"]["callback_url"] = json!("http://127.0.0.1:9/done");
+    stand.put("/v1/schedules/nightly", &schedule).await.expect(201);
+    let before = stand.store.now().await.unwrap() + 24 * HOUR;
+    stand.at(25 * HOUR);
+    assert!(fire(&stand).await > 0);
+    assert_eq!(stand.state.endpoints().prune_callbacks(before).await.unwrap(), 0);
+    assert_eq!(stand.store.documents("webhook_callbacks").await.unwrap().len(), 1);
+}
+
 async fn jobs(stand: &Stand, tenant: &str) -> Vec<JobRecord> {
     let filter = JobFilter { tenant: Some(tenant.to_owned()), ..JobFilter::default() };
     stand.store.jobs(&filter, None, 100).await.unwrap().jobs

@@ -1,7 +1,8 @@
 //! Webhook endpoints and callbacks through the API.
 
 use bytes::Bytes;
-use leasehold_engine::store::{DeliveryOutcome, NewDelivery};
+use leasehold_engine::model::EventWord;
+use leasehold_engine::store::{DeliveryOutcome, NewDelivery, Routed};
 use leasehold_jobs::policy::KeyRole;
 use serde_json::{Value, json};
 
@@ -83,6 +84,59 @@ async fn a_callback_makes_one_endpoint_a_key_and_its_job_is_told() {
 }
 
 #[tokio::test]
+async fn a_callback_is_shown_with_its_job_and_listed_for_its_key_and_for_all_tenants() {
+    let stand =
+        Stand::with(&[("LEASEHOLD__VERIFY__MODE", "caller"), ("LEASEHOLD__WEBHOOKS__ALLOW", "127.0.0.0/8")]).await;
+    let own = stand.key(KeyRole::Admin, Some("t-001")).await;
+    let other = stand.key(KeyRole::Admin, Some("t-001")).await;
+    let mut ask = backup("t-001");
+    ask["callback_url"] = json!("http://127.0.0.1:9/done");
+    let job = stand.ask("POST", "/v1/jobs").key(&own).json(&ask).send().await.expect(202);
+    let callback = job.json["callback"].as_str().expect("the job names it").to_owned();
+    for key in [&own, &stand.admin] {
+        let list = stand.ask("GET", "/v1/webhooks").key(key).send().await.expect(200);
+        let row = &list.json["webhooks"][0];
+        assert_eq!((&row["id"], &row["callback"], &row["url"]), (&json!(callback), &json!(true), &ask["callback_url"]));
+    }
+    let list = stand.ask("GET", "/v1/webhooks").key(&other).send().await.expect(200);
+    assert_eq!(list.json["webhooks"], json!([]), "another key of the tenant sees nothing of it");
+    let path = format!("/v1/webhooks/{callback}");
+    stand.ask("GET", &path).key(&other).send().await.refused(404, "not_found");
+    let off = stand.ask("PATCH", &path).key(&own).json(&json!({"enabled": false})).send().await.expect(200);
+    assert_eq!(off.json["state"], "disabled");
+}
+
+#[tokio::test]
+async fn a_webhook_that_would_never_hear_anything_is_refused() {
+    let stand = Stand::new().await;
+    let ask = |events: Value, tenant: &str| json!({"url": "https://example.com/", "events": events, "tenant": tenant});
+    let no = stand.post("/v1/webhooks", &ask(json!(["job.suceeded"]), "t-001")).await.refused(422, "invalid_argument");
+    assert_eq!((&no.json["field"], &no.json["remedy"]), (&json!("events"), &json!("did you mean `job.succeeded`?")));
+    stand.post("/v1/webhooks", &ask(json!(["user.*"]), "t-001")).await.refused(422, "invalid_argument");
+    let no = stand.post("/v1/webhooks", &ask(json!([]), "t-404")).await;
+    assert_eq!(no.json["code"], "unknown_tenant", "{}", no.text);
+    let described = stand.get("/openapi.json").await.expect(200).text;
+    for word in (1..).map_while(EventWord::from_code) {
+        stand.post("/v1/webhooks", &ask(json!([format!("job.{}", word.as_str())]), "t-001")).await.expect(201);
+        assert!(described.contains(&format!("job.{}", word.as_str())), "{} is described", word.as_str());
+    }
+}
+
+#[tokio::test]
+async fn e7_the_deliveries_of_a_removed_endpoint_go_with_it() {
+    let stand = Stand::new().await;
+    let hook = stand.post("/v1/webhooks", &json!({"url": "https://example.com/"})).await.expect(201).id().to_owned();
+    stand.held(stand.plain("t-001")).await;
+    let entry = stand.store.outbox_read(0, 1).await.unwrap().remove(0).entry;
+    let delivery = |n| NewDelivery { endpoint: hook.clone(), id: format!("msg_{n}"), body: Bytes::from_static(b"{}") };
+    let routed = Routed { entry, deliveries: (0..500).map(delivery).collect() };
+    stand.store.outbox_route(0, &[routed]).await.unwrap();
+    stand.ask("DELETE", &format!("/v1/webhooks/{hook}")).key(&stand.admin).send().await.expect(204);
+    assert_eq!(stand.store.webhook_backlog().await.unwrap(), 0);
+    assert!(stand.store.delivery_list(0, &hook, 0, 10).await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn a_refused_job_leaves_no_callback_behind() {
     let stand = Stand::new().await;
     let mut ask = backup("t-001");
@@ -104,7 +158,8 @@ async fn deliveries_are_listed_by_page_and_sent_again() {
             id: format!("msg_{n}"),
             body: Bytes::from_static(b"{\"type\":\"job.accepted\"}"),
         };
-        assert!(stand.store.outbox_route(0, &entry.entry, &[delivery]).await.unwrap());
+        let routed = Routed { entry: entry.entry, deliveries: vec![delivery] };
+        assert_eq!(stand.store.outbox_route(0, &[routed]).await.unwrap(), 1);
     }
     let claimed = stand.store.delivery_claim(0, &hook, 10, std::time::Duration::from_secs(60)).await.unwrap();
     assert_eq!(claimed.len(), 5);

@@ -123,12 +123,89 @@ async fn gone_disables_the_endpoint_until_a_person_enables_it() {
     lab.succeed("job2");
     lab.memory.advance(MINUTE);
     lab.round().await;
-    assert_eq!((receiver.seen().len(), lab.memory.deliveries().len()), (1, 1), "it hears nothing more");
+    assert_eq!(receiver.seen().len(), 1, "it is sent nothing more");
 
     lab.directory.switch(&id, true).await.unwrap();
     lab.succeed("job3");
     lab.round().await;
     assert_eq!(receiver.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn what_happens_while_an_endpoint_is_given_up_is_kept_for_a_replay() {
+    let lab = Lab::new();
+    let receiver = Receiver::reacting(|n| Some(status(if n == 0 { 410 } else { 200 }))).await;
+    let (id, _) = lab.register(&receiver.url()).await;
+    for job in ["job1", "job2"] {
+        lab.succeed(job);
+        lab.round().await;
+    }
+    assert_eq!(receiver.seen().len(), 1);
+    let kept = lab.memory.deliveries();
+    let missed = kept.iter().find(|(_, _, kept)| kept.body.windows(4).any(|w| w == b"job2")).expect("it is kept");
+    assert_eq!(missed.2.log[0].error.as_deref(), Some("endpoint_disabled"));
+
+    lab.directory.switch(&id, true).await.unwrap();
+    lab.memory.replay(&id, &missed.1);
+    lab.round().await;
+    assert_eq!(receiver.seen()[1].json()["data"]["job_id"], "job2");
+}
+
+#[tokio::test]
+async fn a_callback_that_was_given_up_gets_another_chance_when_its_key_asks_anew() {
+    let lab = Lab::new();
+    let receiver = Receiver::reacting(|n| Some(status(if n == 0 { 410 } else { 200 }))).await;
+    let secret = Secret::generate().unwrap();
+    let meta = lab.callback(&receiver.url(), &secret).await;
+    let id = meta["callback"]["endpoint"].as_str().unwrap();
+    let state = async || lab.directory.view(id).await.unwrap().unwrap().state;
+    lab.memory.change("job1", 1, "accepted", &meta);
+    lab.round().await;
+    assert_eq!(state().await, State::DisabledAuto);
+
+    lab.callback(&receiver.url(), &secret).await;
+    assert_eq!(state().await, State::Degraded, "on probation");
+    lab.memory.change("job2", 1, "accepted", &meta);
+    lab.round().await;
+    assert_eq!((receiver.seen().len(), state().await), (2, State::Enabled));
+
+    lab.directory.switch(id, false).await.unwrap();
+    lab.callback(&receiver.url(), &secret).await;
+    lab.memory.change("job3", 1, "accepted", &meta);
+    lab.round().await;
+    assert_eq!((receiver.seen().len(), state().await), (2, State::Disabled), "what a person switched off stays off");
+}
+
+#[tokio::test]
+async fn a_burst_of_events_does_not_hold_up_what_is_due() {
+    let mut rules = dispatcher_rules();
+    (rules.batch, rules.poll) = (2, Duration::from_hours(1));
+    let lab = Lab::with(rules, Limits::default(), 0);
+    let receiver = Receiver::fine().await;
+    lab.register(&receiver.url()).await;
+    (0..9).for_each(|n| lab.succeed(&format!("job{n}")));
+    let ticked = lab.dispatcher.tick().await.unwrap();
+    assert_eq!(
+        (ticked.begun, ticked.more, lab.memory.outbox_len()),
+        (2, true, 7),
+        "two are sent, seven are not routed"
+    );
+}
+
+#[tokio::test]
+async fn a_burst_that_nobody_hears_is_routed_without_a_pause() {
+    let mut rules = dispatcher_rules();
+    (rules.batch, rules.poll) = (2, Duration::from_hours(1));
+    let lab = Lab::with(rules, Limits::default(), 0);
+    let receiver = Receiver::fine().await;
+    let events = vec!["job.failed".parse().unwrap()];
+    let new = NewEndpoint { url: receiver.url(), events, tenant: None, owner: "key-1".into() };
+    lab.directory.register(new, &lab.rules, 0).await.unwrap();
+    (0..19).for_each(|n| lab.succeed(&format!("job{n}")));
+    lab.memory.change("last", 4, "failed", &serde_json::json!({}));
+    let handle = lab.dispatcher.start();
+    receiver.arrivals(1).await;
+    handle.stop().await;
 }
 
 #[tokio::test]

@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use leasehold::webhooks::body::callback_meta;
 use leasehold::webhooks::client::{Exchange, Limits, Parcel, SystemResolver};
+use leasehold::webhooks::directory::NewCallback;
+use leasehold::webhooks::signature::Secret;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::lab::{
@@ -155,10 +158,10 @@ async fn ac_195_many_hung_endpoints_leave_slots_to_those_that_work() {
     rules.concurrency = 8;
     let lab = Lab::with(rules, endless_limits(), 0);
     // Each fails once, so that it is known to fail; from then on it hangs, for longer than the test takes.
-    let hung = Receiver::reacting(|n| (n < 10).then(|| status(500))).await;
-    let quick = Receiver::fine().await;
+    let fails_first = || Receiver::reacting(|n| (n < 5).then(|| status(500)));
+    let (hung, quick) = ([fails_first().await, fails_first().await], Receiver::fine().await);
     for n in 0..10 {
-        lab.register(&format!("{}/{n}", hung.url())).await;
+        lab.register(&format!("{}/{n}", hung[n % 2].url())).await;
     }
     lab.succeed("old1");
     while lab.memory.deliveries().len() < 10 || lab.memory.deliveries().iter().any(|(_, _, kept)| kept.attempt == 0) {
@@ -172,6 +175,33 @@ async fn ac_195_many_hung_endpoints_leave_slots_to_those_that_work() {
     lab.succeed("new");
     lab.dispatcher.tick().await.unwrap();
     quick.arrivals(1).await;
+}
+
+#[tokio::test]
+async fn ac_195_hung_callbacks_of_one_tenant_or_one_host_leave_slots_to_the_others() {
+    let mut rules = dispatcher_rules();
+    (rules.concurrency, rules.grace) = (16, Duration::ZERO);
+    let lab = Lab::with(rules, endless_limits(), 0);
+    let (hung, quick) = (Receiver::reacting(|_| None).await, Receiver::fine().await);
+    let secret = Secret::generate().unwrap();
+    let tell = async |n: u32, url: &str, tenant: &str| {
+        let ask = NewCallback { key: "key-1", url, secret: &secret, tenant };
+        let id = lab.directory.callback(ask, &lab.rules, lab.memory.time()).await.unwrap();
+        lab.memory.change(&format!("job{n}"), 1, "accepted", &serde_json::json!({"callback": callback_meta(&id)}));
+        lab.dispatcher.tick().await.unwrap();
+    };
+    // Each URL is an endpoint of its own.
+    for n in 0..20 {
+        tell(n, &format!("{}/{n}", hung.url()), "t-001").await;
+    }
+    assert_eq!(lab.dispatcher.counts().in_flight, 4, "a tenant holds a quarter");
+    for n in 20..40 {
+        tell(n, &format!("{}/{n}", hung.url()), &format!("t-{n}")).await;
+    }
+    assert_eq!(lab.dispatcher.counts().in_flight, 8, "a host holds half");
+    tell(40, &quick.url(), "t-002").await;
+    quick.arrivals(1).await;
+    lab.dispatcher.start().stop().await;
 }
 
 #[tokio::test]

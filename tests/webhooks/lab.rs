@@ -14,11 +14,11 @@ use leasehold::webhooks::address::{AddressPolicy, Network};
 use leasehold::webhooks::attempt::AttemptLog;
 use leasehold::webhooks::body::{BodyRules, callback_meta};
 use leasehold::webhooks::client::{Limits, Resolver, Sender, SystemResolver};
-use leasehold::webhooks::directory::{Directory, NewEndpoint};
+use leasehold::webhooks::directory::{Directory, NewCallback, NewEndpoint};
 use leasehold::webhooks::dispatcher::{Clock, Dispatcher, DispatcherRules};
 use leasehold::webhooks::endpoint_url::UrlRules;
 use leasehold::webhooks::outbox::{
-    DeliveryAttempt, DeliveryOutcome, Document, NewDelivery, Outbox, OutboxEntry, OutboxError, Registry, UnixMs,
+    DeliveryAttempt, DeliveryOutcome, Document, Outbox, OutboxEntry, OutboxError, Registry, Routed, UnixMs,
 };
 use leasehold::webhooks::signature::Secret;
 use tokio::sync::{Notify, Semaphore};
@@ -143,18 +143,19 @@ impl Outbox for Memory {
         Ok(self.shelves.lock().unwrap().outbox.values().take(limit).cloned().collect())
     }
 
-    async fn outbox_route(&self, _: u16, entry: &str, deliveries: &[NewDelivery]) -> Result<bool, OutboxError> {
+    async fn outbox_route(&self, _: u16, entries: Vec<Routed>) -> Result<(), OutboxError> {
         let now = self.time();
         let mut shelves = self.shelves.lock().unwrap();
-        if shelves.outbox.remove(entry).is_none() {
-            return Ok(false);
+        for Routed { entry, deliveries } in entries {
+            if shelves.outbox.remove(&entry).is_none() {
+                continue;
+            }
+            for d in deliveries {
+                let kept = Kept { body: d.body, attempt: 0, first_at: now, due: Some(now), outcome: None, log: vec![] };
+                shelves.deliveries.insert((d.endpoint, d.id), kept);
+            }
         }
-        for d in deliveries {
-            let kept =
-                Kept { body: d.body.clone(), attempt: 0, first_at: now, due: Some(now), outcome: None, log: vec![] };
-            shelves.deliveries.insert((d.endpoint.clone(), d.id.clone()), kept);
-        }
-        Ok(true)
+        Ok(())
     }
 
     async fn deliveries_due(&self, _: u16, limit: usize) -> Result<Vec<(String, UnixMs)>, OutboxError> {
@@ -456,7 +457,8 @@ impl Lab {
 
     /// The meta document of a job with a callback URL.
     pub async fn callback(&self, url: &str, secret: &Secret) -> serde_json::Value {
-        let id = self.directory.callback("key-1", url, secret, &self.rules, self.memory.time()).await.unwrap();
+        let ask = NewCallback { key: "key-1", url, secret, tenant: "t-001" };
+        let id = self.directory.callback(ask, &self.rules, self.memory.time()).await.unwrap();
         serde_json::json!({ "callback": callback_meta(&id) })
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use leasehold::webhooks::attempt::AttemptLog;
 use leasehold::webhooks::client::{Limits, SystemResolver};
-use leasehold::webhooks::directory::{Directory, NewEndpoint};
+use leasehold::webhooks::directory::{Directory, NewCallback, NewEndpoint};
 use leasehold::webhooks::dispatcher::{Dispatcher, DispatcherRules, SystemClock};
 use leasehold::webhooks::signature::Secret;
 use leasehold::webhooks::store::StoreOutbox;
@@ -17,7 +17,7 @@ use super::verifiers::is_genuine;
 
 fn dispatcher(store: &Store) -> (Dispatcher, Directory) {
     let outbox = Arc::new(StoreOutbox::new(store.clone()));
-    let directory = Directory::new(outbox.clone());
+    let directory = Directory::new(Arc::new(store.clone()));
     let sender = sender(url_rules(&["127.0.0.0/8"]), Limits::default(), Arc::new(SystemResolver));
     let rules = DispatcherRules { grace: Duration::ZERO, ..dispatcher_rules() };
     (Dispatcher::new(outbox, directory.clone(), sender, Arc::new(SystemClock), rules), directory)
@@ -68,7 +68,8 @@ async fn a_callback_in_redis_is_retried_logged_replayed_and_keeps_its_id() {
     let (dispatcher, directory) = dispatcher(&lab.store);
     let secret = Secret::generate().unwrap();
     let rules = url_rules(&["127.0.0.0/8"]);
-    let endpoint = directory.callback("key-1", &receiver.url(), &secret, &rules, NOON).await.unwrap();
+    let ask = NewCallback { key: "key-1", url: &receiver.url(), secret: &secret, tenant: "t-001" };
+    let endpoint = directory.callback(ask, &rules, NOON).await.unwrap();
     let mut job = tomorrow(&lab.store);
     job.notify = true;
     job.meta =

@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::http::HeaderMap;
 use bytes::Bytes;
 use leasehold::webhooks::client::Limits;
+use leasehold::webhooks::directory::NewCallback;
 use leasehold::webhooks::signature::Secret;
 
 use super::lab::{Lab, Receiver, Seen, dispatcher_rules};
@@ -51,8 +52,10 @@ async fn rotated() -> (Secret, Secret, Seen, Seen) {
     let secret = Secret::generate().unwrap();
     let day = Duration::from_hours(24).as_millis() as i64;
     let book = &expired.directory;
-    book.callback("key", &again.url(), &old, &expired.rules, now - 2 * day).await.unwrap();
-    let endpoint = book.callback("key", &again.url(), &secret, &expired.rules, now - day - 1).await.unwrap();
+    let url = again.url();
+    let ask = NewCallback { key: "key", url: &url, secret: &secret, tenant: "t-001" };
+    book.callback(NewCallback { secret: &old, ..ask }, &expired.rules, now - 2 * day).await.unwrap();
+    let endpoint = book.callback(ask, &expired.rules, now - day - 1).await.unwrap();
     let meta = serde_json::json!({ "callback": leasehold::webhooks::body::callback_meta(&endpoint) });
     expired.memory.change("job2", 1, "accepted", &meta);
     expired.round().await;

@@ -50,6 +50,15 @@ pub struct NewDelivery {
     pub body: Bytes,
 }
 
+/// An outbox entry and the deliveries that are made of it.
+#[derive(Debug, Clone)]
+pub struct Routed {
+    /// The entry's name in the outbox.
+    pub entry: String,
+    /// One for each endpoint that hears it.
+    pub deliveries: Vec<NewDelivery>,
+}
+
 /// A delivery taken for one attempt.
 #[derive(Debug, Clone)]
 pub struct DeliveryAttempt {
@@ -96,8 +105,11 @@ pub struct DeliveryView {
     pub log: Vec<Bytes>,
 }
 
-/// Deliveries remembered an endpoint (pending ones are never dropped).
-const HISTORY: usize = 10_000;
+/// Deliveries kept an endpoint in a shard, those to come among them: a receiver that is away for days must not fill the
+/// memory of all (E7).
+const HISTORY: usize = 5_000;
+/// Entries routed in one round trip, so that no pipeline holds more than some MB of bodies.
+const ROUTED_AT_ONCE: usize = 64;
 /// How long an ended delivery is remembered.
 const KEEP: Duration = Duration::from_secs(30 * 86_400);
 
@@ -134,18 +146,49 @@ impl Store {
             .collect()
     }
 
-    /// Turns an outbox entry into deliveries; `false` when another was first.
+    /// Turns outbox entries into deliveries; how many: of the others, another sender was first.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be reached.
-    pub async fn outbox_route(&self, shard: u16, entry: &str, deliveries: &[NewDelivery]) -> Result<bool, StoreError> {
-        let mut cmd = self.begin(&self.scripts.outbox_route, shard);
-        cmd.arg(entry).arg(HISTORY);
-        for d in deliveries {
-            cmd.arg(&d.endpoint).arg(&d.id).arg(&d.body[..]);
+    pub async fn outbox_route(&self, shard: u16, entries: &[Routed]) -> Result<u64, StoreError> {
+        let mut routed = 0;
+        for part in entries.chunks(ROUTED_AT_ONCE) {
+            let mut pipe = redis::pipe();
+            for Routed { entry, deliveries } in part {
+                let mut cmd = self.begin(&self.scripts.outbox_route, shard);
+                cmd.arg(entry).arg(HISTORY).arg(KEEP.as_millis() as u64);
+                for d in deliveries {
+                    cmd.arg(&d.endpoint).arg(&d.id).arg(&d.body[..]);
+                }
+                pipe.add_command(cmd);
+            }
+            let answers: Vec<u64> = self.pipe("outbox_route", &pipe).await?;
+            routed += answers.iter().sum::<u64>();
         }
-        let routed: i64 = self.query("outbox_route", cmd).await?;
-        Ok(routed == 1)
+        Ok(routed)
+    }
+
+    /// Forgets what is kept of an endpoint that is no more, some at a time: whether more is left in the shard.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be reached.
+    pub async fn deliveries_forget(&self, shard: u16, endpoint: &str, limit: usize) -> Result<bool, StoreError> {
+        let mut cmd = self.begin(&self.scripts.delivery_forget, shard);
+        cmd.arg(endpoint).arg(limit);
+        let word: String = self.query("delivery_forget", cmd).await?;
+        Ok(word == "more")
+    }
+
+    /// Deliveries that were dropped before they were sent, since too many waited for their receiver; counted once.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be reached.
+    pub async fn deliveries_dropped(&self, shard: u16) -> Result<BTreeMap<String, u64>, StoreError> {
+        let key = self.key(shard, "deliveries_dropped");
+        let mut pipe = redis::pipe();
+        pipe.atomic().cmd("HGETALL").arg(&key).cmd("DEL").arg(&key).ignore();
+        let (dropped,): (BTreeMap<String, u64>,) = self.pipe("deliveries_dropped", &pipe).await?;
+        Ok(dropped)
     }
 
     /// Endpoints of a shard with deliveries to come, soonest first.
@@ -203,7 +246,7 @@ impl Store {
             DeliveryOutcome::Exhausted => ("exhausted", 0),
         };
         let mut cmd = self.begin(&self.scripts.delivery_settle, shard);
-        cmd.arg(endpoint).arg(id).arg(word).arg(at).arg(log).arg(KEEP.as_millis() as u64);
+        cmd.arg(endpoint).arg(id).arg(word).arg(at).arg(log).arg(KEEP.as_millis() as u64).arg(HISTORY);
         let word: String = self.query("delivery_settle", cmd).await?;
         Ok(word == "ok")
     }

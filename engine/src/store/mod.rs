@@ -39,7 +39,7 @@ pub use claim::{Claim, Claimed, Renewed};
 pub use clock::{ClockWatch, Glance, Pace};
 pub use connect::{Store, StoreOptions};
 pub use control::{Cancelled, Cutoff, Edit, Edited, Resolution, Resolved, Revived};
-pub use deliveries::{DeliveryAttempt, DeliveryOutcome, DeliveryView, NewDelivery, OutboxEntry};
+pub use deliveries::{DeliveryAttempt, DeliveryOutcome, DeliveryView, NewDelivery, OutboxEntry, Routed};
 pub use durability::{Complaint, Durability, Memory, Severity};
 pub use error::StoreError;
 pub use gates::GateSet;

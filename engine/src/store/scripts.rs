@@ -70,6 +70,7 @@ verbs! {
     delivery_claim: DELIVERY;
     delivery_settle: DELIVERY;
     delivery_replay: DELIVERY;
+    delivery_forget: DELIVERY;
     heartbeat: ;
     schedule_put: SLOT;
     schedule_remove: SLOT;
@@ -83,7 +84,7 @@ verbs! {
 
 /// Scripts that a full Redis lets write: they free memory, settle what runs (a bounded amount), or stop things. Without
 /// them a store that is full could neither be emptied nor be stopped.
-const WHEN_FULL: [&str; 20] = [
+const WHEN_FULL: [&str; 21] = [
     "settle",
     "renew",
     "rescue",
@@ -103,6 +104,7 @@ const WHEN_FULL: [&str; 20] = [
     "schedule_remove",
     "delivery_claim",
     "delivery_settle",
+    "delivery_forget",
     "suspend",
 ];
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use leasehold_engine::{
     Place,
-    store::{DeliveryOutcome, NewDelivery, Outcome},
+    store::{DeliveryOutcome, NewDelivery, Outcome, Routed},
     testing::{Lab, NOON, Puppet},
 };
 
@@ -13,6 +13,30 @@ use crate::{claim_one, settle};
 
 fn delivery(endpoint: &str, id: &str) -> NewDelivery {
     NewDelivery { endpoint: endpoint.to_owned(), id: id.to_owned(), body: Bytes::from_static(b"{}") }
+}
+
+async fn route(lab: &Lab, entry: &str, deliveries: Vec<NewDelivery>) -> u64 {
+    lab.store.outbox_route(0, &[Routed { entry: entry.to_owned(), deliveries }]).await.unwrap()
+}
+
+/// Deliveries to be sent, as the counter has it.
+async fn pending(lab: &Lab) -> usize {
+    let backlog = usize::try_from(lab.store.webhook_backlog().await.unwrap()).unwrap();
+    backlog - lab.store.outbox_read(0, 1000).await.unwrap().len()
+}
+
+/// An entry of each of `n` jobs that wait for tomorrow.
+async fn entries(lab: &Lab, n: usize) -> Vec<String> {
+    for _ in 0..n {
+        let mut job = Puppet::job(&lab.store, "done");
+        job.notify = true;
+        job.run_at = Some(NOON + 86_400_000);
+        lab.enqueue(job).await;
+    }
+    let told = lab.store.outbox_read(0, 100).await.unwrap();
+    let mut of_each = std::collections::BTreeMap::new();
+    told.into_iter().for_each(|entry| _ = of_each.entry(entry.job.to_string()).or_insert(entry.entry));
+    of_each.into_values().collect()
 }
 
 #[tokio::test]
@@ -78,8 +102,8 @@ async fn an_entry_is_routed_once_and_a_delivery_is_due_until_settled() {
     job.notify = true;
     let id = lab.enqueue(job).await;
     let entry = lab.store.outbox_read(0, 1).await.unwrap().remove(0).entry;
-    assert!(lab.store.outbox_route(0, &entry, &[delivery("a", "m1"), delivery("b", "m2")]).await.unwrap());
-    assert!(!lab.store.outbox_route(0, &entry, &[delivery("a", "m9")]).await.unwrap(), "another sender was first");
+    assert_eq!(route(&lab, &entry, vec![delivery("a", "m1"), delivery("b", "m2")]).await, 1);
+    assert_eq!(route(&lab, &entry, vec![delivery("a", "m9")]).await, 0, "another sender was first");
     assert_eq!(lab.store.webhook_backlog().await.unwrap(), 2);
     let lease = Duration::from_secs(60);
     let got = lab.store.delivery_claim(0, "a", 10, lease).await.unwrap();
@@ -111,7 +135,7 @@ async fn a_sender_that_comes_late_does_not_send_again_what_was_delivered() {
     job.notify = true;
     let id = lab.enqueue(job).await;
     let entry = lab.store.outbox_read(0, 1).await.unwrap().remove(0).entry;
-    lab.store.outbox_route(0, &entry, &[delivery("a", "m1")]).await.unwrap();
+    route(&lab, &entry, vec![delivery("a", "m1")]).await;
     let lease = Duration::from_secs(1);
     for second in [0, 1] {
         lab.at(second * 1000);
@@ -132,5 +156,57 @@ async fn a_sender_that_comes_late_does_not_send_again_what_was_delivered() {
     assert_eq!(lab.store.webhook_backlog().await.unwrap(), 0);
     let (_, fence) = claim_one(&lab, "w").await;
     settle(&lab, &id, fence, Outcome::Done).await;
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn e7_a_receiver_that_is_away_keeps_a_bounded_history_and_what_is_dropped_is_counted() {
+    const CAP: usize = 5_000;
+    let lab = Lab::new().await;
+    let entries = entries(&lab, 2).await;
+    let many = (0..=CAP).map(|n| delivery("a", &format!("m{n:05}"))).collect();
+    route(&lab, &entries[0], many).await;
+    assert_eq!(pending(&lab).await, CAP);
+    let first = lab.store.delivery_claim(0, "a", 1, Duration::from_secs(1)).await.unwrap().remove(0);
+    assert_eq!(first.id, "m00001", "the oldest was dropped");
+    route(&lab, &entries[1], vec![delivery("a", "n")]).await;
+    assert!(!lab.store.delivery_settle(0, "a", "m00001", DeliveryOutcome::Delivered, b"{}").await.unwrap());
+    assert_eq!(pending(&lab).await, CAP);
+    let dropped = lab.store.deliveries_dropped(0).await.unwrap();
+    assert_eq!(dropped.into_iter().collect::<Vec<_>>(), [("a".to_owned(), 2)]);
+    assert!(lab.store.deliveries_dropped(0).await.unwrap().is_empty(), "it is told once");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn e7_a_history_ends_some_time_after_its_last_change() {
+    let lab = Lab::new().await;
+    let entries = entries(&lab, 1).await;
+    route(&lab, &entries[0], vec![delivery("a", "m1")]).await;
+    let mut connection = redis::Client::open(lab.redis.url()).unwrap().get_connection().unwrap();
+    let mut left = || redis::cmd("PTTL").arg("{lh:0}:delivered:a").query::<i64>(&mut connection).unwrap();
+    assert!(left() > 0);
+    lab.store.delivery_settle(0, "a", "m1", DeliveryOutcome::Delivered, b"{}").await.unwrap();
+    assert!(left() > 0);
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn e7_what_is_kept_of_a_removed_endpoint_is_forgotten_in_parts() {
+    let lab = Lab::new().await;
+    let entries = entries(&lab, 1).await;
+    route(&lab, &entries[0], (0..5).map(|n| delivery("a", &format!("m{n}"))).chain([delivery("b", "m")]).collect())
+        .await;
+    lab.store.delivery_settle(0, "a", "m0", DeliveryOutcome::Exhausted, b"{}").await.unwrap();
+    assert!(lab.store.deliveries_forget(0, "a", 3).await.unwrap(), "a part at a time");
+    assert!(!lab.store.deliveries_forget(0, "a", 3).await.unwrap());
+    assert!(!lab.store.deliveries_forget(0, "a", 3).await.unwrap(), "a repeat finds nothing");
+    assert!(lab.store.delivery_list(0, "a", 0, 10).await.unwrap().is_empty());
+    assert_eq!(pending(&lab).await, 1, "that of the other");
+    let due = lab.store.deliveries_due(0, 10).await.unwrap();
+    assert_eq!(due.into_iter().map(|(endpoint, _)| endpoint).collect::<Vec<_>>(), ["b"]);
+    let mut connection = redis::Client::open(lab.redis.url()).unwrap().get_connection().unwrap();
+    let left: Vec<String> = redis::cmd("KEYS").arg("*deliver*:a*").query(&mut connection).unwrap();
+    assert!(left.is_empty(), "{left:?}");
     lab.finish().await;
 }

@@ -15,7 +15,6 @@ use crate::config::Config;
 use crate::roles::catalogue;
 use crate::webhooks::directory::Directory;
 use crate::webhooks::endpoint;
-use crate::webhooks::store::StoreOutbox;
 
 /// Round trips that are timed.
 const ROUNDS: usize = 21;
@@ -188,7 +187,7 @@ async fn targets(config: &Config, store: &Store, findings: &mut Findings) {
 }
 
 async fn webhooks(store: &Store, findings: &mut Findings) {
-    match Directory::new(Arc::new(StoreOutbox::new(store.clone()))).views().await {
+    match Directory::new(Arc::new(store.clone())).views(|_| true).await {
         Err(error) => findings.wrong("webhooks", error.to_string()),
         Ok(views) => {
             let good = views.iter().filter(|view| view.state == endpoint::State::Enabled).count();

@@ -10,12 +10,22 @@ local function set_next_due(endpoint)
     redis.call('ZREM', prefix .. ':endpoints_due', endpoint)
   end
 end
-local function trim_history(endpoint, cap)
-  for _ = 1, 2 do
+-- Forgets the endpoint's oldest delivery; whether it was still to be sent.
+local function forget_oldest(endpoint)
+  local old = redis.call('LPOP', history_key(endpoint))
+  local key = delivery_key(endpoint, old)
+  local pending = redis.call('HGET', key, 'state') == 'pending'
+  if pending then redis.call('HINCRBY', COUNTERS, 'webhook_backlog', -1) end
+  redis.call('ZREM', queue_key(endpoint), old)
+  redis.call('UNLINK', key, key .. ':log')
+  return pending
+end
+-- The history ends `keep` after its last change, or nobody would ever forget that of an endpoint that nobody names again.
+-- Beyond `cap` the oldest goes, sent or not: a receiver that is away for days must not fill the memory of all (E7).
+local function trim_history(endpoint, cap, keep)
+  redis.call('PEXPIRE', history_key(endpoint), keep)
+  for _ = 1, 4 do
     if redis.call('LLEN', history_key(endpoint)) <= cap then return end
-    local old = redis.call('LINDEX', history_key(endpoint), 0)
-    if redis.call('HGET', delivery_key(endpoint, old), 'state') == 'pending' then return end
-    redis.call('LPOP', history_key(endpoint))
-    redis.call('UNLINK', delivery_key(endpoint, old), delivery_key(endpoint, old) .. ':log')
+    if forget_oldest(endpoint) then redis.call('HINCRBY', prefix .. ':deliveries_dropped', endpoint, 1) end
   end
 end

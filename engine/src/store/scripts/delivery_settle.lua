@@ -1,6 +1,7 @@
--- Ends a delivery attempt. KEYS prefix. ARGV time, endpoint, id, outcome (delivered | retry | exhausted), next_at, log, keep_ms.
+-- Ends a delivery attempt. KEYS prefix. ARGV time, endpoint, id, outcome (delivered | retry | exhausted), next_at, log, keep_ms, history_cap.
 -- Reply: 'ok' | 'gone'. The log keeps the last 20 attempts; an ended delivery is kept `keep_ms` for the delivery list.
-local endpoint, id, outcome, next_at, log, keep = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7])
+local endpoint, id, outcome, next_at, log = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local keep, cap = tonumber(ARGV[7]), tonumber(ARGV[8])
 local key = delivery_key(endpoint, id)
 if redis.call('EXISTS', key) == 0 then return 'gone' end
 -- A sender that comes late does not send again what another has ended.
@@ -16,5 +17,6 @@ else
   redis.call('PEXPIRE', key, keep)
   redis.call('PEXPIRE', key .. ':log', keep)
 end
+trim_history(endpoint, cap, keep)
 set_next_due(endpoint)
 return 'ok'
