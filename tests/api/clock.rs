@@ -19,6 +19,7 @@ async fn a_jump_is_shown_and_explained_until_somebody_who_may_accepts_it() {
         lease_ms: 60_000,
         queues: vec!["default".to_owned()],
         kinds: Vec::new(),
+        by: 0,
     };
     assert!(stand.store.claim(0, &claim(1)).await.unwrap().jobs.is_empty());
     let explained = stand.get(&format!("/v1/jobs/{id}/explain")).await.expect(200).json;

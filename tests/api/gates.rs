@@ -18,7 +18,7 @@ async fn run(stand: &Stand) -> usize {
     static REQUEST: AtomicU64 = AtomicU64::new(1);
     let queues = vec!["default".to_owned()];
     let request = REQUEST.fetch_add(1, Ordering::Relaxed);
-    let claim = Claim { worker: "w".to_owned(), request, want: 50, lease_ms: 60_000, queues, kinds: Vec::new() };
+    let claim = Claim { worker: "w".to_owned(), request, want: 50, lease_ms: 60_000, queues, kinds: Vec::new(), by: 0 };
     let got = stand.store.claim(0, &claim).await.unwrap().jobs;
     let end = |job: &leasehold_engine::JobRecord| Settlement {
         id: job.id.clone(),

@@ -21,6 +21,9 @@ pub struct Claim {
     pub queues: Vec<String>,
     /// The kinds it knows; jobs of others are set aside for workers that know them. Empty: all.
     pub kinds: Vec<String>,
+    /// A claim that the store comes to after this time of its clock takes nothing, since nobody waits for the answer any
+    /// more; it tells to look again at once. 0: no such time.
+    pub by: UnixMs,
 }
 
 /// What a worker got.
@@ -61,6 +64,7 @@ impl Store {
             .arg(claim.request)
             .arg(kinds)
             .arg(no_later)
+            .arg(claim.by)
             .arg(&claim.queues);
         cmd
     }

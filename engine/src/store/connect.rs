@@ -8,13 +8,11 @@ use std::{
     time::Duration,
 };
 
-use redis::{
-    Client, Cmd, FromRedisValue, Pipeline,
-    aio::{ConnectionManager, ConnectionManagerConfig},
-};
+use redis::{Client, Cmd, FromRedisValue, Pipeline};
 
 use super::{
     error::StoreError,
+    line::Line,
     scripts::{Script, Scripts},
 };
 use crate::model::{JobId, UnixMs};
@@ -51,7 +49,7 @@ impl StoreOptions {
 #[derive(Clone)]
 pub struct Store {
     pub(crate) client: Client,
-    pub(crate) connection: ConnectionManager,
+    line: Arc<Line>,
     pub(crate) scripts: Arc<Scripts>,
     pub(crate) shards: u16,
     namespace: Arc<str>,
@@ -68,11 +66,11 @@ impl Store {
     /// [`StoreError::Unreachable`] when Redis does not answer; [`StoreError::OtherShards`] when the store was made otherwise.
     pub async fn open(options: StoreOptions) -> Result<Self, StoreError> {
         let client = Client::open(options.url.as_str()).map_err(|e| StoreError::of("open", e))?;
-        let connection = connect(&client, options.response_timeout).await?;
-        let scripts = Arc::new(Scripts::new(knows_flags(connection.clone()).await?));
+        let line = Arc::new(Line::open(&client, options.response_timeout).await?);
+        let scripts = Arc::new(Scripts::new(knows_flags(line.current().1).await?));
         let store = Self {
             client,
-            connection,
+            line,
             scripts,
             shards: options.shards.clamp(1, 1024),
             namespace: options.namespace.into(),
@@ -91,7 +89,7 @@ impl Store {
     /// [`StoreError::Unreachable`].
     pub async fn with_own_connection(&self, response_timeout: Duration, resends: u32) -> Result<Self, StoreError> {
         let mut own = self.clone();
-        own.connection = self.connect_again(response_timeout).await?;
+        own.line = Arc::new(self.connect_again(response_timeout).await?);
         own.resends = resends;
         Ok(own)
     }
@@ -104,11 +102,11 @@ impl Store {
     }
 
     /// Connects once more; as patient as a verb whose reply was lost, because Redis may be just starting again.
-    async fn connect_again(&self, response_timeout: Duration) -> Result<ConnectionManager, StoreError> {
+    async fn connect_again(&self, response_timeout: Duration) -> Result<Line, StoreError> {
         let mut tried = 0;
         loop {
             tried += 1;
-            match connect(&self.client, response_timeout).await {
+            match Line::open(&self.client, response_timeout).await {
                 Err(StoreError::Unreachable(_)) if tried <= self.resends => {
                     tokio::time::sleep(Duration::from_millis(50 << tried.min(5))).await;
                 }
@@ -223,12 +221,15 @@ impl Store {
     async fn send<T: FromRedisValue>(&self, verb: &'static str, pipe: &Pipeline) -> Result<T, StoreError> {
         let (mut sent, mut loaded) = (0, false);
         loop {
-            let mut connection = self.connection.clone();
+            let (nth, mut connection) = self.line.current();
             let error = match pipe.query_async(&mut connection).await {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
-            // Not a lost reply: a loop that sends nothing twice must not wait for another verb to load them.
+            if error.is_timeout() {
+                self.line.leave(nth);
+            }
+            // It did nothing yet, so it is no lost reply: who sends nothing twice sends this again, too.
             if error.code() == Some("NOSCRIPT") && !loaded {
                 loaded = true;
                 Box::pin(self.load_scripts()).await?;
@@ -252,13 +253,4 @@ async fn knows_flags(mut connection: ConnectionManager) -> Result<bool, StoreErr
         ask.arg("server").query_async(&mut connection).await.map_err(|error| StoreError::of("open", error))?;
     let version = text.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap_or_default();
     Ok(version.split('.').next().and_then(|major| major.trim().parse::<u32>().ok()).is_none_or(|major| major >= 7))
-}
-
-async fn connect(client: &Client, response_timeout: Duration) -> Result<ConnectionManager, StoreError> {
-    let config = ConnectionManagerConfig::new()
-        .set_response_timeout(Some(response_timeout))
-        .set_connection_timeout(Some(Duration::from_secs(2)))
-        .set_number_of_retries(2)
-        .set_min_delay(Duration::from_millis(20));
-    client.get_connection_manager_with_config(config).await.map_err(|e| StoreError::of("open", e))
 }

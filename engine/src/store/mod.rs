@@ -17,6 +17,7 @@ mod family;
 mod gates;
 mod hold;
 mod keeping;
+mod line;
 mod listing;
 mod read;
 mod registry;

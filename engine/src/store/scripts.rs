@@ -21,6 +21,7 @@ const LEAD: &str = include_str!("scripts/lead.lua");
 const TICKET: &str = include_str!("scripts/ticket.lua");
 const GATES: &str = include_str!("scripts/gates.lua");
 const ADMIT: &str = include_str!("scripts/admit.lua");
+const AGAIN: &str = include_str!("scripts/claim_again.lua");
 const REPEAT: &str = include_str!("scripts/repeat.lua");
 const CANCELLING: &str = include_str!("scripts/cancelling.lua");
 const DOUBT: &str = include_str!("scripts/doubt.lua");
@@ -45,7 +46,7 @@ macro_rules! verbs {
 
 verbs! {
     enqueue: TICKET ADMIT;
-    claim: GATES DUE;
+    claim: GATES DUE AGAIN;
     settle: GATES;
     renew: ;
     promote: GATES DUE;

@@ -210,6 +210,9 @@ impl Drop for Upkeep {
     }
 }
 
+/// How long a tick may go on when all stops: it may wait for a store that does not answer. It is cut short as by a crash.
+const LAST: Duration = Duration::from_secs(5);
+
 /// The one driver of all loops: tick, and again at once when the tick was full.
 async fn drive<F, Fut>(name: &'static str, every_ms: u64, stop: CancellationToken, tick: F)
 where
@@ -217,7 +220,16 @@ where
     Fut: Future<Output = Result<usize, StoreError>>,
 {
     while !stop.is_cancelled() {
-        let pause = match tick().await {
+        let over = async {
+            stop.cancelled().await;
+            tokio::time::sleep(LAST).await;
+        };
+        let ticked = tokio::select! {
+            biased;
+            ticked = tick() => ticked,
+            () = over => return,
+        };
+        let pause = match ticked {
             Ok(n) if n >= LIMIT => Duration::ZERO,
             Ok(_) => Duration::from_millis(every_ms),
             Err(error) => {

@@ -9,6 +9,7 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use apalis::prelude::{BoxDynError, Task, TaskBuilder, WorkerBuilder, WorkerContext};
@@ -19,6 +20,9 @@ use tower::layer::util::Identity;
 
 use super::{attempt, ctx::Ctx};
 
+/// For how long attempts may go on once all is over.
+const LAST: Duration = Duration::from_secs(5);
+
 /// Runs attempts as they come in, until told to stop and nothing runs.
 pub(crate) async fn serve(name: String, jobs: mpsc::UnboundedReceiver<Ctx>, stop: CancellationToken) {
     let context = WorkerContext::new(&name);
@@ -28,7 +32,10 @@ pub(crate) async fn serve(name: String, jobs: mpsc::UnboundedReceiver<Ctx>, stop
         ended = &mut run => tracing::error!(?ended, "the apalis worker ended by itself"),
         () = stop.cancelled() => {
             let _ = context.stop();
-            let _ = run.await;
+            // What is left by now was told to stop long ago, and waits for a store that does not answer.
+            if tokio::time::timeout(LAST, &mut run).await.is_err() {
+                run.abort();
+            }
         }
     }
 }

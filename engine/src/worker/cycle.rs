@@ -1,4 +1,5 @@
-//! Claims in, settlements out, in one round trip. Guards that a lost reply loses neither: both are sent again under the same names (E10).
+//! Claims in, settlements out, in one round trip. Guards that a lost reply loses neither: both are sent again under the same
+//! names until they are answered (E10).
 
 use std::{
     collections::VecDeque,
@@ -11,19 +12,22 @@ use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    asking::{Asked, Asking},
     ctx::{Ctx, Shared},
-    leases::Why,
+    leases::{Lease, Why},
     room::Room,
 };
 use crate::{
-    model::UnixMs,
-    store::{Change, Claim, Claimed, Settled, Settlement, Store, read_claim, read_settled},
+    model::{JobRecord, UnixMs},
+    store::{Change, Claim, Claimed, Outcome, Settled, Settlement, Store, read_claim, read_settled},
 };
 
 /// Jobs in one claim, settlements in one call.
 const BATCH: usize = 500;
-/// Before a round that came to nothing is gone again.
-const PAUSE: Duration = Duration::from_millis(300);
+/// Before a round that came to nothing is gone again; doubled by each, four times at most.
+const PAUSE: Duration = Duration::from_millis(25);
+/// For how long a worker that stops sends what is left; what cannot be told by then, rescue finds out.
+const LAST: Duration = Duration::from_secs(5);
 
 pub(crate) struct Cycle {
     store: Store,
@@ -33,7 +37,9 @@ pub(crate) struct Cycle {
     stop_claiming: CancellationToken,
     room: Arc<Room>,
     endings: VecDeque<Settlement>,
-    request: u64,
+    asking: Asking,
+    /// Rounds that came to nothing, in a row.
+    failures: u32,
     /// How many claims each shard got: each begins with the next queue.
     turns: Vec<usize>,
     /// Look for work now.
@@ -42,8 +48,9 @@ pub(crate) struct Cycle {
 }
 
 impl Cycle {
+    /// `store` is asked over a connection of its own, which sends nothing twice by itself.
     pub(crate) fn new(
-        store: Store,
+        (store, asking): (Store, Asking),
         shared: Shared,
         (claimed, settle): (mpsc::UnboundedSender<Ctx>, mpsc::UnboundedReceiver<Settlement>),
         stop_claiming: CancellationToken,
@@ -58,7 +65,8 @@ impl Cycle {
             stop_claiming,
             room,
             endings: VecDeque::new(),
-            request: 0,
+            asking,
+            failures: 0,
             turns,
             look: true,
             look_at: Instant::now(),
@@ -71,27 +79,48 @@ impl Cycle {
         let mut hints = changes.listen();
         while !stop.is_cancelled() {
             self.take_endings();
-            if self.endings.is_empty() && !(self.look && self.free() > 0) {
+            if self.endings.is_empty() && !self.asking.is_out() && !(self.look && self.free() > 0) {
                 self.wait(&mut hints, &stop).await;
                 continue;
             }
-            if !self.go_round().await {
-                let _ = tokio::time::timeout(PAUSE, stop.cancelled()).await;
+            // A round that is cut short is gone again: what was sent in it is kept until it is answered.
+            if let Some(false) = stop.run_until_cancelled(self.go_round()).await {
+                let _ = tokio::time::timeout(self.pause(), stop.cancelled()).await;
             }
         }
-        self.take_endings();
-        let deadline = Instant::now() + Duration::from_secs(10);
         self.look = false;
-        while !self.endings.is_empty() && Instant::now() < deadline {
-            if !self.go_round().await {
-                tokio::time::sleep(PAUSE).await;
-            }
+        self.asking.end_in(LAST);
+        if tokio::time::timeout(LAST, self.send_the_rest()).await.is_err() {
+            tracing::warn!(
+                endings = self.endings.len(),
+                "the store did not hear the last settlements: rescue ends these jobs"
+            );
         }
+    }
+
+    /// Until all is told, and what the last claims brought is handed back.
+    async fn send_the_rest(&mut self) {
+        self.take_endings();
+        while !self.endings.is_empty() || self.asking.is_out() {
+            if !self.go_round().await {
+                tokio::time::sleep(self.pause()).await;
+            }
+            self.take_endings();
+        }
+    }
+
+    fn pause(&self) -> Duration {
+        PAUSE * (1 << self.failures.min(4))
+    }
+
+    /// Whether what is claimed would run.
+    fn is_closed(&self) -> bool {
+        self.stop_claiming.is_cancelled() || self.claimed.is_closed()
     }
 
     /// Whether jobs may be claimed at all.
     fn may_claim(&self) -> bool {
-        !self.stop_claiming.is_cancelled() && self.room.is_left()
+        !self.is_closed() && self.room.is_left()
     }
 
     fn free(&self) -> usize {
@@ -142,9 +171,13 @@ impl Cycle {
         self.look_at = Instant::now() + Duration::from_millis(self.shared.options.poll_ms);
         let (looked, mut full) = (self.free() > 0, false);
         for shard in 0..self.store.shards() {
-            let Some(more) = self.visit(shard).await else { return false };
+            let Some(more) = self.visit(shard).await else {
+                self.failures += 1;
+                return false;
+            };
             full |= more;
         }
+        self.failures = 0;
         if looked {
             self.look = full;
         }
@@ -154,23 +187,17 @@ impl Cycle {
     async fn visit(&mut self, shard: u16) -> Option<bool> {
         let mut mine: Vec<Settlement> =
             self.endings.iter().filter(|e| e.id.shard() == shard).take(BATCH).cloned().collect();
-        // Free after these endings, so that a full worker goes on without an extra round.
-        let want = if !self.may_claim() || (!self.look && mine.is_empty()) {
-            0
-        } else {
-            (self.free() + mine.len()).min(BATCH)
-        };
-        if mine.is_empty() && want == 0 {
+        let asked = self.ask(shard, mine.len());
+        if mine.is_empty() && asked.is_none() {
             return Some(false);
         }
-        let claim = self.next_claim(shard, want);
         let mut pipe = redis::pipe();
         if !mine.is_empty() {
             pipe.add_command(self.store.settle_cmd(shard, &mine));
         }
         let no_later = self.shared.watch.no_later();
-        if want > 0 {
-            pipe.add_command(self.store.claim_cmd(shard, &claim, no_later));
+        if let Some(asked) = asked {
+            pipe.add_command(self.store.claim_cmd(shard, &self.claim(shard, asked), no_later));
         }
         let asked_at = Instant::now();
         let mut replies: Vec<Value> = match self.store.pipe("cycle", &pipe).await {
@@ -181,33 +208,24 @@ impl Cycle {
                 return None;
             }
         };
-        let claimed = if want > 0 { replies.pop() } else { None };
+        let claimed = if asked.is_some() { replies.pop() } else { None };
         let is_heard = replies.pop().is_none_or(|words| self.settled(&mut mine, words));
-        let claimed = match claimed {
-            Some(Value::Array(reply)) => read_claim(reply),
-            _ => Claimed::default(),
+        let (jobs, is_late) = match claimed {
+            Some(Value::Array(reply)) => {
+                let claimed = read_claim(reply);
+                let is_late = claimed.now > no_later;
+                (self.answered(shard, claimed, asked_at), is_late)
+            }
+            Some(wrong) => {
+                tracing::error!(?wrong, "the answer to a claim cannot be read; it is sent again");
+                return None;
+            }
+            None => (0, false),
         };
-        let is_late = claimed.now > no_later;
-        let jobs = self.begin(claimed, asked_at);
         if is_late {
             self.look_at_clock().await?;
         }
-        is_heard.then_some(is_late || (want > 0 && jobs >= want))
-    }
-
-    fn next_claim(&mut self, shard: u16, want: usize) -> Claim {
-        self.request += 1;
-        let (options, turn) = (&self.shared.options, &mut self.turns[usize::from(shard)]);
-        let claim = Claim {
-            worker: options.name.clone(),
-            request: self.request,
-            want,
-            lease_ms: options.lease_ms,
-            queues: in_turn(&options.queues, *turn),
-            kinds: self.shared.runner.kinds(),
-        };
-        *turn += usize::from(want > 0);
-        claim
+        is_heard.then_some(is_late || asked.is_some_and(|asked| jobs >= asked.want))
     }
 
     /// The store gave nothing, since it may be that its clock jumped.
@@ -216,6 +234,43 @@ impl Cycle {
         looked
             .inspect_err(|error| tracing::warn!(code = error.code(), %error, "the store's clock was not looked at"))
             .ok()
+    }
+
+    /// The claim that goes along: the one that is not answered yet, or a new one.
+    fn ask(&mut self, shard: u16, ended: usize) -> Option<Asked> {
+        let under_way = self.asking.under_way(shard);
+        if under_way.is_some() || (!self.look && ended == 0) {
+            return under_way;
+        }
+        // Free after these endings, so that a full worker goes on without an extra round.
+        let want = match self.may_claim() {
+            true => (self.free() + ended).saturating_sub(self.asking.awaited()).min(BATCH),
+            false => 0,
+        };
+        (want > 0).then(|| {
+            self.turns[usize::from(shard)] += 1;
+            self.asking.ask(shard, want)
+        })
+    }
+
+    fn claim(&self, shard: u16, asked: Asked) -> Claim {
+        let options = &self.shared.options;
+        Claim {
+            worker: self.asking.name.clone(),
+            request: asked.request,
+            want: asked.want,
+            lease_ms: options.lease_ms,
+            queues: in_turn(&options.queues, self.turns[usize::from(shard)].saturating_sub(1)),
+            kinds: self.shared.runner.kinds(),
+            by: self.asking.by(),
+        }
+    }
+
+    fn answered(&mut self, shard: u16, claimed: Claimed, asked_at: Instant) -> usize {
+        let now = claimed.now;
+        let jobs = self.begin(claimed, asked_at);
+        self.asking.answered(shard, now);
+        jobs
     }
 
     /// `false` when the answer cannot be read: the settlements are sent again, after a pause.
@@ -253,10 +308,30 @@ impl Cycle {
         for record in claimed.jobs {
             // The same id still runs here under an older fence: let this claim run out, the older attempt is stopped.
             let Some(lease) = self.shared.leases.hold(&record.id, record.fence, until) else { continue };
-            let ctx = Ctx::new(record, lease, self.shared.clone(), (claimed.now, asked_at));
-            let _ = self.claimed.send(ctx);
+            if self.is_closed() {
+                self.hand_back(&record, &lease);
+                continue;
+            }
+            let ctx = Ctx::new(record, lease.clone(), self.shared.clone(), (claimed.now, asked_at));
+            if let Err(unsent) = self.claimed.send(ctx) {
+                self.hand_back(unsent.0.record(), &lease);
+            }
         }
         many
+    }
+
+    /// A job that came too late to be run here goes back as it came, uncounted.
+    fn hand_back(&mut self, record: &JobRecord, lease: &Lease) {
+        lease.settle();
+        self.endings.push_back(Settlement {
+            id: record.id.clone(),
+            fence: record.fence,
+            outcome: Outcome::Release,
+            wait_ms: 0,
+            result: Vec::new(),
+            error: record.error.to_vec(),
+            note: Vec::new(),
+        });
     }
 }
 

@@ -1,5 +1,6 @@
 //! Workers: claim jobs, run them, settle them. Guards that work goes on only under a lease (E9) and ends under its fence (E3).
 
+mod asking;
 mod attempt;
 mod backend;
 mod ctx;
@@ -114,12 +115,16 @@ impl Worker {
         let options = Arc::new(WorkerOptions { name: format!("{}.{lane}", options.name), slots, ..options.clone() });
         let (endings, settle) = mpsc::unbounded_channel();
         let (claimed, jobs) = mpsc::unbounded_channel();
-        let own = store.with_own_connection(Duration::from_secs(5), 3).await?;
+        // Longer than a third of a lease, and an answer is not worth much.
+        let patience = Duration::from_millis((options.lease_ms / 3).clamp(200, 5000));
+        let own = store.with_own_connection(patience, 0).await?;
+        let asking = asking::Asking::new(&options.name, own.shards(), store.now().await?, patience);
         let name = options.name.clone();
         let (leases, ask) = (self.lanes[lane].clone(), self.ask.clone());
         let (runner, declared, watch) = (runner.clone(), declared.clone(), watch.clone());
         let shared = ctx::Shared { store: store.clone(), leases, endings, ask, options, runner, declared, watch };
-        let cycle = cycle::Cycle::new(own, shared, (claimed, settle), self.stop_claiming.clone(), self.room.clone());
+        let (stop, room) = (self.stop_claiming.clone(), self.room.clone());
+        let cycle = cycle::Cycle::new((own, asking), shared, (claimed, settle), stop, room);
         self.loops.push(tokio::spawn(cycle.run(self.stop_all.clone())));
         self.loops.push(tokio::spawn(backend::serve(name, jobs, self.stop_all.clone())));
         Ok(())
@@ -178,6 +183,7 @@ impl Drop for Worker {
     /// A worker that was not drained leaves its jobs to be rescued; nothing renews their leases, so they stop here.
     fn drop(&mut self) {
         self.stop(leases::Why::Lost);
+        self.stop_claiming.cancel();
         self.stop_all.cancel();
     }
 }

@@ -33,6 +33,8 @@ pub(crate) struct Renewal {
 
 /// Leases in one call.
 const BATCH: usize = 500;
+/// How long a worker that ends waits until the store has struck it off.
+const LAST_WORD: Duration = Duration::from_secs(2);
 /// How often it is looked whether a lease ends; shorter than the margin by which work stops ahead of it.
 const GUARD: Duration = Duration::from_millis(200);
 
@@ -53,14 +55,9 @@ impl Renewal {
         while !stop.is_cancelled() {
             if Instant::now() >= next {
                 next = Instant::now() + every;
-                if !self.renew_all().await {
+                if let Some(false) = stop.run_until_cancelled(self.round()).await {
                     next = Instant::now() + watch;
                 }
-                if let Err(error) = self.watch.look_too(&self.store).await {
-                    tracing::warn!(code = error.code(), %error, "the store's clock was not looked at");
-                }
-                self.room.look(&self.store).await;
-                self.say_alive().await;
             }
             tokio::select! {
                 () = stop.cancelled() => {}
@@ -68,7 +65,19 @@ impl Renewal {
                 () = tokio::time::sleep(watch.min(next.saturating_duration_since(Instant::now()))) => {}
             }
         }
-        let _ = self.store.heartbeat(&self.options.name, None, 0).await;
+        let last_word = self.store.heartbeat(&self.options.name, None, 0);
+        let _ = tokio::time::timeout(LAST_WORD, last_word).await;
+    }
+
+    /// Whether all leases were renewed.
+    async fn round(&self) -> bool {
+        let good = self.renew_all().await;
+        if let Err(error) = self.watch.look_too(&self.store).await {
+            tracing::warn!(code = error.code(), %error, "the store's clock was not looked at");
+        }
+        self.room.look(&self.store).await;
+        self.say_alive().await;
+        good
     }
 
     async fn renew_all(&self) -> bool {

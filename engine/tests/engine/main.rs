@@ -22,6 +22,7 @@ mod full;
 mod gates;
 mod journal;
 mod keeping;
+mod late_replies;
 mod left_behind;
 mod limits;
 mod listing;
@@ -68,6 +69,7 @@ pub(crate) fn claim_of(worker: &str, request: u64, want: usize) -> Claim {
         lease_ms: 15_000,
         queues: vec!["default".to_owned()],
         kinds: Vec::new(),
+        by: 0,
     }
 }
 

@@ -99,6 +99,28 @@ async fn eng_11_a_drain_that_was_given_up_is_taken_up_by_the_next() {
     lab.finish().await;
 }
 
+#[tokio::test]
+async fn eng_11_an_abort_ends_soon_while_the_store_hangs() {
+    let lab = Lab::with_running_clock().await;
+    let puppet = Puppet::new();
+    let id = lab.enqueue(Puppet::job(&lab.store, "hang_deaf")).await;
+    let options = WorkerOptions { lease_ms: 60_000, abort_grace_ms: 50, ..WorkerOptions::default() };
+    let mut worker = Worker::start(&lab.store, puppet.clone(), options).await.unwrap();
+    puppet.began.notified().await;
+    lab.redis.freeze();
+    let ended = tokio::time::timeout(Duration::from_secs(35), async {
+        worker.abort().await;
+        worker.drain(Duration::ZERO).await;
+    });
+    let ended = ended.await;
+    lab.redis.thaw();
+    ended.expect("it does not wait for the store for long");
+    lab.store.cancel(&id, "", None).await.unwrap();
+    let mut upkeep = Upkeep::start(&lab.store, UpkeepOptions { rescue_ms: 50, ..UpkeepOptions::default() });
+    upkeep.stop().await;
+    lab.finish().await;
+}
+
 /// Says nothing of a job until it is told to.
 #[derive(Default)]
 struct Slow {

@@ -69,6 +69,9 @@ impl Model {
             self.jobs.get(j).is_some_and(|job| job.place == Place::Running && job.fence == *fence)
         };
         let meant: Vec<(J, u64)> = taken.into_iter().filter(runs).collect();
+        for (j, _) in &meant {
+            self.jobs.get_mut(j).expect("a job that runs").until = self.now + LEASE_MS;
+        }
         let got: Vec<(J, u64)> = claimed.jobs.iter().map(|r| (self.name_of(r), r.fence)).collect();
         complain(meant == got, || format!("the same claim again must give {meant:?}, and gave {got:?}"))
     }

@@ -101,6 +101,7 @@ impl Far {
             lease_ms: LEASE_MS as u64,
             queues: queues.iter().map(|n| QUEUES[*n].to_owned()).collect(),
             kinds: only.iter().map(|n| KINDS[*n].to_owned()).collect(),
+            by: 0,
         }
     }
 

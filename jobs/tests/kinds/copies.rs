@@ -62,6 +62,7 @@ async fn backup_05_ac_115_a_worker_lost_during_a_backup_leaves_no_partial_record
         lease_ms: 15_000,
         queues: estate.catalogue.queues(),
         kinds: vec![],
+        by: 0,
     };
     assert_eq!(estate.lab.store.claim(0, &claim).await.unwrap().jobs.len(), 1);
     let now = estate.lab.store.now().await.unwrap();

@@ -1,6 +1,8 @@
 -- Gives ready jobs to a worker under a lease, after promoting what is due. An attempt is counted here, so a crash counts.
--- KEYS prefix. ARGV time, want, lease_ms, promote_limit, worker, request, kinds (' a b ', '' any), no_later, then the queues in the worker's order.
--- The same request again (a lost reply) gets the same jobs, as far as they still run under that claim (E10).
+-- KEYS prefix. ARGV time, want, lease_ms, promote_limit, worker, request, kinds (' a b ', '' any), no_later, by (0 none),
+--   then the queues in the worker's order.
+-- The same request again (a lost reply) gets the same jobs, as far as they still run under that claim, for a new lease (E10). One
+-- that comes after its time `by`, or after a later one, takes nothing: nobody waits for its answer.
 -- A destructive job that was promoted by a clock that was wrong goes back to its planned time.
 -- Tenants take turns within a queue and priority. A job that may not start now is set aside: blocked, with the reason.
 -- By a time after `no_later` (ms, 0 not known) the clock may have jumped: nothing is promoted or started until the worker has looked.
@@ -8,27 +10,15 @@
 local want, lease_ms, promote_limit = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local worker, request, kinds = ARGV[5], ARGV[6], ARGV[7]
 local no_later, queues = tonumber(ARGV[8]), {}
-for i = 9, #ARGV do queues[#queues + 1] = ARGV[i] end
-
--- What a claim changes in a record.
-local function claimed_part(r) return string.sub(pack_hot(r), CHANGING, CHANGING + CLAIMED_BYTES - 1) end
-
-local function again(last)
-  local reply, nth = { string.format('%.0f', NOW), next_due() }, 0
-  local base, ids = string.match(last, '^%d+ (%d+) (.*)$')
-  for id in string.gmatch(ids, '%w+') do
-    nth = nth + 1
-    local r = load(id)
-    if r and r.place == RUNNING and r.fence == tonumber(base) + nth then
-      reply[#reply + 1] = id; reply[#reply + 1] = r.bytes; reply[#reply + 1] = claimed_part(r)
-    end
-  end
-  return reply
-end
+for i = 10, #ARGV do queues[#queues + 1] = ARGV[i] end
 
 local last_key = prefix .. ':claim:' .. worker
-local last = redis.call('GET', last_key)
-if last and string.sub(last, 1, #request + 1) == request .. ' ' then return again(last) end
+do
+  local last, by, now = redis.call('GET', last_key), tonumber(ARGV[9]), string.format('%.0f', NOW)
+  local newest = last and tonumber(string.match(last, '^%d+')) or -1
+  if newest > tonumber(request) or (by > 0 and NOW > by) then return { now, now } end
+  if newest == tonumber(request) then return again(last, lease_ms) end
+end
 
 if no_later > 0 and NOW > no_later then return { string.format('%.0f', NOW), '' } end
 
@@ -175,7 +165,8 @@ for _, queue in ipairs(queues) do
 end
 if #ids_taken > 0 then
   next_fence(#ids_taken)
-  redis.call('SET', last_key, request .. ' ' .. string.format('%.0f', base) .. ' ' .. table.concat(ids_taken, ' '), 'PX', lease_ms)
+  -- No shorter than a lease: a worker asks again when Redis is back, and copies of what it sent may come even later.
+  redis.call('SET', last_key, request .. ' ' .. string.format('%.0f', base) .. ' ' .. table.concat(ids_taken, ' '), 'PX', math.max(600000, lease_ms))
 end
 flush()
 -- Behind what was set aside or left behind there may be others: the worker should look again at once.
