@@ -143,7 +143,7 @@ async fn is_over(ctx: &Ctx, error: &JobError) -> bool {
     match error.recovery {
         Recovery::Retry | Recovery::RetryAfter(_) => ctx.is_last_attempt(),
         Recovery::Give => true,
-        Recovery::Doubt | Recovery::Lost | Recovery::Suspend | Recovery::Park => false,
+        Recovery::Doubt | Recovery::Lost | Recovery::Away | Recovery::Suspend | Recovery::Park => false,
         // The token is also that of a worker that stops, and then another one goes on.
         Recovery::Cancelled => {
             let view = ctx.services().store().job(ctx.id()).await;

@@ -61,6 +61,8 @@ pub enum Recovery {
     Cancelled,
     /// The lease is another's: say nothing more. Never settled.
     Lost,
+    /// The store is away: that says nothing of the job, which is handed back, uncounted. Made by the context alone.
+    Away,
     /// No failure: the job is suspended until a time, a signal or a child, and starts again at the top. Made by the
     /// context's verbs alone; pass it on with `?`.
     Suspend,

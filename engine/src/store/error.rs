@@ -77,6 +77,17 @@ impl StoreError {
         matches!(self, Self::Refused { source, .. } if source.code() == Some("OOM") || source.to_string().contains("OOM"))
     }
 
+    /// Whether the store is away for a while, whatever it was asked.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        match self {
+            Self::Unreachable(_) => true,
+            // It has just started, or another is just being made the master.
+            Self::Refused { source, .. } => matches!(source.code(), Some("LOADING" | "READONLY" | "MASTERDOWN")),
+            _ => false,
+        }
+    }
+
     pub(crate) fn of(verb: &'static str, source: redis::RedisError) -> Self {
         if source.is_io_error()
             || source.is_timeout()

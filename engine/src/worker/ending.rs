@@ -146,6 +146,8 @@ fn of_error(ctx: &Ctx, error: &JobError, why: Why) -> Option<Settlement> {
     match error.recovery {
         Recovery::Lost if why == Why::Abort => Some(blank(ctx, Outcome::Release)),
         Recovery::Lost => None,
+        // Heard only when the store is back: that is delay enough.
+        Recovery::Away => Some(blank(ctx, Outcome::Release)),
         Recovery::Park => Some(set_aside(ctx, error)),
         Recovery::Cancelled if why == Why::Abort => Some(blank(ctx, Outcome::Release)),
         Recovery::Cancelled => Some(blank(ctx, Outcome::Cancelled)),

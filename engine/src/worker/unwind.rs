@@ -46,7 +46,7 @@ pub(super) async fn resume(ctx: &Ctx, verdict: Result<Verdict, JobError>) -> Opt
         Ok(Verdict::Snooze { until, .. }) if !knows_all(ctx).await => {
             Some(Settlement { wait_ms: ms_until(ctx, until), error: cause.failure, ..blank(ctx, Outcome::Retry) })
         }
-        Err(error) if matches!(error.recovery, Recovery::Lost) => interrupted(ctx, &cause, &error),
+        Err(error) if is_interrupted(&error) => interrupted(ctx, &cause, &error),
         Err(error) if error.recovery != Recovery::Cancelled && !knows_all(ctx).await => {
             Some(not_undone(ctx, &cause, &left(ctx).await, &error))
         }
@@ -86,14 +86,15 @@ async fn take_back(ctx: &Ctx, cause: &Cause) -> Option<Settlement> {
             let text = format!("this version does not say how to undo {}", missing.join(", "));
             return Some(not_undone(ctx, cause, "the steps", &JobError::permanent("undo_unknown", text)));
         }
+        Err(error) if is_interrupted(&error) => return interrupted(ctx, cause, &error),
         Err(error) => return Some(not_undone(ctx, cause, "the steps", &error)),
     }
     for undo in undos {
         let step = undo.step.clone();
         if let Err(error) = one(ctx, undo).await {
-            return match error.recovery {
-                Recovery::Lost => interrupted(ctx, cause, &error),
-                _ => Some(not_undone(ctx, cause, &format!("step `{step}`"), &error)),
+            return match is_interrupted(&error) {
+                true => interrupted(ctx, cause, &error),
+                false => Some(not_undone(ctx, cause, &format!("step `{step}`"), &error)),
             };
         }
     }
@@ -103,6 +104,10 @@ async fn take_back(ctx: &Ctx, cause: &Cause) -> Option<Settlement> {
 async fn one(ctx: &Ctx, undo: Undo) -> Result<(), JobError> {
     ctx.log(format!("undo {}", undo.step));
     ctx.undo(undo).await
+}
+
+fn is_interrupted(error: &JobError) -> bool {
+    matches!(error.recovery, Recovery::Lost | Recovery::Away)
 }
 
 /// The worker stops, or the store could not be asked: another claim goes on.

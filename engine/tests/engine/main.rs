@@ -29,6 +29,7 @@ mod listing;
 mod locks;
 mod lost_replies;
 mod memory;
+mod outages;
 mod outbox;
 mod places;
 mod resources;

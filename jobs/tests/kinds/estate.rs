@@ -209,7 +209,7 @@ impl Estate {
     pub(crate) async fn lose_claims(&self, id: &JobId, times: u64) {
         for request in 1..=times {
             let (worker, queues) = ("lost".to_owned(), self.catalogue.queues());
-            let claim = Claim { worker, request, want: 1, lease_ms: 1000, queues, kinds: Vec::new() };
+            let claim = Claim { worker, request, want: 1, lease_ms: 1000, queues, kinds: Vec::new(), by: 0 };
             assert_eq!(self.lab.store.claim(id.shard(), &claim).await.unwrap().jobs.len(), 1);
             self.lab.store.set_time(self.lab.store.now().await.unwrap() + 2000);
             leasehold_engine::upkeep::rescue(&self.lab.store).await.unwrap();

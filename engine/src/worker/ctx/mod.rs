@@ -249,5 +249,6 @@ fn cancelled(name: &str) -> JobError {
 }
 
 fn unreachable_store(error: &StoreError) -> JobError {
-    JobError::transient(error.code(), error.to_string())
+    let told = JobError::transient(error.code(), error.to_string());
+    if error.is_away() { told.with(Recovery::Away) } else { told }
 }
