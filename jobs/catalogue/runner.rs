@@ -51,8 +51,10 @@ impl Runner for Catalogue {
 fn is_final(ctx: &Ctx, error: &JobError) -> bool {
     let gives_up = match error.recovery {
         Recovery::Give => true,
-        // The last error of a closing run leaves the job unknown.
-        Recovery::Retry | Recovery::RetryAfter(_) => ctx.is_last_attempt() && !ctx.is_closing(),
+        // The last error of a closing run leaves the job unknown, and an outage of the store costs no last attempt.
+        Recovery::Retry | Recovery::RetryAfter(_) => {
+            ctx.is_last_attempt() && !ctx.is_closing() && error.code != "storage_unavailable"
+        }
         Recovery::Doubt
         | Recovery::Cancelled
         | Recovery::Lost
