@@ -137,7 +137,8 @@ async fn lose_inside_a_once_step(stand: &Stand, id: &str) {
 async fn lose_inside(stand: &Stand, id: &str, steps: &[&str]) {
     let now = stand.store.now().await.unwrap();
     let queues = vec!["default".to_owned()];
-    let claim = Claim { worker: format!("lost-{id}"), request: 1, want: 1, lease_ms: 1000, queues, kinds: Vec::new(), by: 0 };
+    let claim =
+        Claim { worker: format!("lost-{id}"), request: 1, want: 1, lease_ms: 1000, queues, kinds: Vec::new(), by: 0 };
     let taken = stand.store.claim(0, &claim).await.unwrap().jobs.remove(0);
     assert_eq!(taken.id.as_str(), id);
     for (ordinal, step) in (0..).zip(steps) {

@@ -52,7 +52,7 @@ fn the_exit_status_says_done_failed_usage_or_refused() {
         (2, "expected NAME=TEXT", [&["enqueue", "data_center_backup", "--arg", "data_center"], WHO].concat()),
         (1, "not_found", vec!["job", "show", "nosuchjob"]),
         (2, "unexpected argument", vec!["jobs", "--no-such-flag"]),
-        (2, "no JSON", [&["enqueue", "data_center_backup", "--args", "{"], WHO].concat()),
+        (2, "no good JSON", [&["enqueue", "data_center_backup", "--args", "{"], WHO].concat()),
         (2, "is no time", [&["enqueue", "data_center_backup", "--args", &here, "--at", "soon"], WHO].concat()),
         (
             3,

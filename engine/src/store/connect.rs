@@ -247,7 +247,7 @@ impl Store {
 }
 
 /// Whether this Redis reads the flags at the head of a script; before 7.0 it refuses such a script.
-async fn knows_flags(mut connection: ConnectionManager) -> Result<bool, StoreError> {
+async fn knows_flags(mut connection: redis::aio::ConnectionManager) -> Result<bool, StoreError> {
     let mut ask = redis::cmd("INFO");
     let text: String =
         ask.arg("server").query_async(&mut connection).await.map_err(|error| StoreError::of("open", error))?;
