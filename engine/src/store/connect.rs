@@ -67,17 +67,20 @@ impl Store {
     pub async fn open(options: StoreOptions) -> Result<Self, StoreError> {
         let client = Client::open(options.url.as_str()).map_err(|e| StoreError::of("open", e))?;
         let line = Arc::new(Line::open(&client, options.response_timeout).await?);
-        let scripts = Arc::new(Scripts::new(knows_flags(line.current().1).await?));
-        let store = Self {
+        let mut store = Self {
             client,
             line,
-            scripts,
+            scripts: Arc::new(Scripts::new(true)),
             shards: options.shards.clamp(1, 1024),
             namespace: options.namespace.into(),
             resends: options.resends,
             patience: None,
             given_time: Arc::default(),
         };
+        let mut ask = redis::cmd("INFO");
+        ask.arg("server");
+        let about: String = store.query("open", ask).await?;
+        store.scripts = Arc::new(Scripts::new(knows_flags(&about)));
         store.agree_on_shards().await?;
         store.load_scripts().await?;
         Ok(store)
@@ -247,10 +250,7 @@ impl Store {
 }
 
 /// Whether this Redis reads the flags at the head of a script; before 7.0 it refuses such a script.
-async fn knows_flags(mut connection: redis::aio::ConnectionManager) -> Result<bool, StoreError> {
-    let mut ask = redis::cmd("INFO");
-    let text: String =
-        ask.arg("server").query_async(&mut connection).await.map_err(|error| StoreError::of("open", error))?;
-    let version = text.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap_or_default();
-    Ok(version.split('.').next().and_then(|major| major.trim().parse::<u32>().ok()).is_none_or(|major| major >= 7))
+fn knows_flags(about: &str) -> bool {
+    let version = about.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap_or_default();
+    version.split('.').next().and_then(|major| major.trim().parse::<u32>().ok()).is_none_or(|major| major >= 7)
 }

@@ -166,9 +166,9 @@ impl Proxy {
         self.inner.state().plan.take().is_none()
     }
 
-    /// Lets a stopped process go on, and waits until its held call was answered.
+    /// Passes on the held call of a stopped process, waits until it was answered, and lets the process go on. In this order: one
+    /// that wakes leaves a connection over which nothing has come for so long, and the call with it.
     pub async fn thaw(&self, patience: Duration) -> bool {
-        signal(self.inner.state().pid, Signal::SIGCONT);
         self.inner.thaw.notify_one();
         let wait = async {
             loop {
@@ -179,7 +179,9 @@ impl Proxy {
                 told.await;
             }
         };
-        timeout(patience, wait).await.is_ok()
+        let is_answered = timeout(patience, wait).await.is_ok();
+        signal(self.inner.state().pid, Signal::SIGCONT);
+        is_answered
     }
 }
 
