@@ -19,20 +19,20 @@ use tokio::{
     net::{UnixListener, UnixStream},
 };
 
-/// Loses every `nth` reading of replies: the connection breaks instead. Chance is not needed, since the interleaving gives
+/// Loses every `nth` reading of replies (0 none yet): the connection breaks instead. Chance is not needed, since the interleaving gives
 /// enough of it. On a busy machine several replies are read at once; how many are lost at least follows from the calls that
 /// wait for one another.
-async fn losing(listen: PathBuf, redis: PathBuf, nth: u64, lost: Arc<AtomicU64>) {
+async fn losing(listen: PathBuf, redis: PathBuf, nth: Arc<AtomicU64>, lost: Arc<AtomicU64>) {
     let listener = UnixListener::bind(listen).unwrap();
     let seen = Arc::new(AtomicU64::new(0));
     loop {
         let (client, _) = listener.accept().await.unwrap();
-        let (redis, seen, lost) = (redis.clone(), seen.clone(), lost.clone());
-        tokio::spawn(async move { pass(client, &redis, nth, &seen, &lost).await });
+        let (redis, nth, seen, lost) = (redis.clone(), nth.clone(), seen.clone(), lost.clone());
+        tokio::spawn(async move { pass(client, &redis, &nth, &seen, &lost).await });
     }
 }
 
-async fn pass(client: UnixStream, redis: &Path, nth: u64, seen: &AtomicU64, lost: &AtomicU64) -> Option<()> {
+async fn pass(client: UnixStream, redis: &Path, nth: &AtomicU64, seen: &AtomicU64, lost: &AtomicU64) -> Option<()> {
     let server = UnixStream::connect(redis).await.ok()?;
     let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
         (client.into_split(), server.into_split());
@@ -43,7 +43,8 @@ async fn pass(client: UnixStream, redis: &Path, nth: u64, seen: &AtomicU64, lost
         if n == 0 {
             return None;
         }
-        if seen.fetch_add(1, Ordering::SeqCst) % nth == nth - 1 {
+        let nth = nth.load(Ordering::SeqCst);
+        if nth > 0 && seen.fetch_add(1, Ordering::SeqCst) % nth == nth - 1 {
             lost.fetch_add(1, Ordering::SeqCst);
             asking.abort();
             return None;
@@ -55,13 +56,17 @@ async fn pass(client: UnixStream, redis: &Path, nth: u64, seen: &AtomicU64, lost
 /// A store that hears every reply, and one that loses every `nth`.
 async fn stores(redis: &RedisServer, folder: &Path, nth: u64, lost: &Arc<AtomicU64>) -> (Store, Store) {
     let socket = folder.join("p.sock");
-    tokio::spawn(losing(socket.clone(), redis.socket(), nth, lost.clone()));
+    let every = Arc::new(AtomicU64::new(0));
+    tokio::spawn(losing(socket.clone(), redis.socket(), every.clone(), lost.clone()));
     while !socket.exists() {
         tokio::task::yield_now().await;
     }
     let mut options = StoreOptions::new(format!("redis+unix://{}", socket.display()));
     options.resends = 50;
-    (Store::open(StoreOptions::new(redis.url())).await.unwrap(), Store::open(options).await.unwrap())
+    let losing = Store::open(options).await.unwrap();
+    // Now only: the scripts are loaded in one call, whose many replies would be lost again and again.
+    every.store(nth, Ordering::SeqCst);
+    (Store::open(StoreOptions::new(redis.url())).await.unwrap(), losing)
 }
 
 /// Waits until so many jobs have succeeded and died; told by the store.
