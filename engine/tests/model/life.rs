@@ -30,15 +30,13 @@ impl Model {
                 Enqueued::Conflict(first.clone())
             };
         }
+        if what.allowance.is_some() && self.units >= i64::from(UNITS) {
+            return Enqueued::AllowanceSpent { used: self.units as u32 };
+        }
         if self.live() >= most {
             return Enqueued::Full { live: self.live() };
         }
-        if what.allowance.is_some() {
-            if self.units >= i64::from(UNITS) {
-                return Enqueued::AllowanceSpent { used: self.units as u32 };
-            }
-            self.units += 1;
-        }
+        self.units += i64::from(what.allowance.is_some());
         if let Some((key, content)) = what.idempotency {
             self.keys.insert((what.tenant, key), (id.clone(), content));
         }

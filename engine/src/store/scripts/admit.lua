@@ -13,11 +13,12 @@ local function refuse(r, wish, live, max_live)
     struct.unpack('<Bc0Bc0I6Bc0I4I6Bc0Bc0Bc0', wish)
   local idem_key = prefix .. ':idempotency:' .. r.who.tenant .. ':' .. idem
   local refusal = idem ~= '' and remembered(idem_key, digest) or nil
-  if not refusal and live >= max_live then refusal = { 'full', live } end
   local ticket_key, allowance_key = prefix .. ':ticket:' .. ticket, prefix .. ':allowance:' .. allowance
   if not refusal and ticket ~= '' then refusal = refuse_ticket(ticket_key, ticket_digest, binding, r.id) end
   local used = tonumber(redis.call('GET', allowance_key) or 0)
   if not refusal and allowance ~= '' and used >= limit then refusal = { 'spent', used } end
+  -- Last: jobs of the same call that were taken in may have filled the store by the time that it is sent again (E10).
+  if not refusal and live >= max_live then refusal = { 'full', live } end
   if refusal then return refusal end
   if ticket ~= '' then redis.call('DEL', ticket_key) end
   if allowance ~= '' then redis.call('SET', allowance_key, used + 1, 'PX', math.max(resets_at - NOW, 0) + 86400000) end
