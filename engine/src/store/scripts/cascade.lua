@@ -4,7 +4,10 @@ local note = ARGV[2]
 local queue = prefix .. ':cascade'
 local parent = redis.call('LINDEX', queue, 0)
 if not parent then return 0 end
-for _, id in ipairs(redis.call('HKEYS', children_key(parent))) do
+-- The oldest first: in what order they leave says who of those behind them goes on at once, and who at the next promotion.
+local children = redis.call('HKEYS', children_key(parent))
+table.sort(children)
+for _, id in ipairs(children) do
   local r = load(id)
   local over = not r or has(r, CANCEL) or has(r, SEALED) or r.place == SUCCEEDED or r.place == CANCELLED or r.place == DEAD
   if not over then cancel_job(r, note) end
