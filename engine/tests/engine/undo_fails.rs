@@ -1,6 +1,6 @@
 //! Undos that do not come off: tried again, and told when they fail for good.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use leasehold_engine::{
     Ctx, Effect, JobError, Place,
@@ -30,22 +30,26 @@ async fn an_undo_that_fails_for_a_while_is_tried_again_and_the_first_failure_sta
     drained(lab, worker).await;
 }
 
+/// Fails or is cancelled when the step `b` is done, whose undo does not come off until the stage is `mended`.
+fn stuck(stage: &Stage, cancelled: bool) -> Arc<Actor> {
+    actor(stage, move |ctx, stage| async move {
+        make(&ctx, &stage, "a", "").await?;
+        make(&ctx, &stage, "b", "stuck").await?;
+        if cancelled {
+            ctx.store().cancel(ctx.id(), "", None).await.unwrap();
+            make(&ctx, &stage, "c", "").await?;
+        }
+        Err(JobError::permanent("broke", "at the end"))
+    })
+}
+
 #[tokio::test]
 async fn an_undo_that_fails_for_good_leaves_a_dead_job_that_says_so() {
     for cancelled in [true, false] {
         let lab = Lab::new().await;
         let stage = Stage::default();
-        let actor = actor(&stage, move |ctx, stage| async move {
-            make(&ctx, &stage, "a", "").await?;
-            make(&ctx, &stage, "b", "stuck").await?;
-            if cancelled {
-                ctx.store().cancel(ctx.id(), "", None).await.unwrap();
-                make(&ctx, &stage, "c", "").await?;
-            }
-            Err(JobError::permanent("broke", "at the end"))
-        });
         let id = enqueue(&lab).await;
-        let worker = lab.quick_worker(actor).await;
+        let worker = lab.quick_worker(stuck(&stage, cancelled)).await;
         let job = lab.until(&id, Place::Dead).await;
         let error = error(&job);
         assert_eq!(error.code, "undo_failed");
@@ -61,17 +65,8 @@ async fn an_undo_that_comes_off_after_a_revive_ends_with_the_first_failure() {
     for cancelled in [true, false] {
         let lab = Lab::new().await;
         let stage = Stage::default();
-        let actor = actor(&stage, move |ctx, stage| async move {
-            make(&ctx, &stage, "a", "").await?;
-            make(&ctx, &stage, "b", "stuck").await?;
-            if cancelled {
-                ctx.store().cancel(ctx.id(), "", None).await.unwrap();
-                make(&ctx, &stage, "c", "").await?;
-            }
-            Err(JobError::permanent("broke", "at the end"))
-        });
         let id = enqueue(&lab).await;
-        let worker = lab.quick_worker(actor).await;
+        let worker = lab.quick_worker(stuck(&stage, cancelled)).await;
         let dead = lab.until(&id, Place::Dead).await;
         let cause = error(&dead).cause.map(|first| first.code);
         assert_eq!(cause.as_deref(), (!cancelled).then_some("broke"));

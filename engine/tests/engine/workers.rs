@@ -7,6 +7,8 @@ use leasehold_engine::{
     testing::{Lab, Puppet},
 };
 
+use crate::lost_replies::until_ended;
+
 #[tokio::test]
 async fn each_ending_comes_to_its_place() {
     let lab = Lab::with_running_clock().await;
@@ -88,16 +90,7 @@ async fn eng_01_a_thousand_jobs_survive_a_killed_redis() {
     puppet.began.notified().await;
     redis.kill();
     redis.restart();
-    let all_done = async {
-        loop {
-            let counts = store.counts().await.unwrap_or_default();
-            if counts.iter().any(|c| c.place == Place::Succeeded && c.jobs == 1000) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), all_done).await.expect("all jobs are done");
+    until_ended(&store, (1000, 0)).await;
     worker.drain(Duration::from_secs(5)).await;
     upkeep.stop().await;
     assert!(store.audit().await.unwrap().findings.is_empty());
@@ -118,12 +111,7 @@ async fn jobs_of_several_shards_are_all_run() {
     assert!(jobs.iter().map(|j| j.id.shard()).collect::<std::collections::BTreeSet<_>>().len() == 3);
     store.enqueue(&jobs, 1000).await.unwrap();
     let mut worker = Worker::start(&store, Puppet::new(), WorkerOptions::default()).await.unwrap();
-    let done = async {
-        while store.counts().await.unwrap().iter().find(|c| c.place == Place::Succeeded).map_or(0, |c| c.jobs) < 60 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), done).await.unwrap();
+    until_ended(&store, (60, 0)).await;
     worker.drain(Duration::from_secs(5)).await;
     assert!(store.audit().await.unwrap().findings.is_empty());
     options.shards = 2;
@@ -180,12 +168,8 @@ async fn eng_05_a_cancel_arrives_with_the_renewal_when_pub_sub_is_lost() {
     });
     deaf.await.unwrap();
     lab.store.cancel(&id, "", None).await.unwrap();
-    let place = async {
-        while lab.place(&id).await != Place::Cancelled {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), place).await.expect("the renewal brings the cancel");
+    // The renewal brings the cancel.
+    lab.until(&id, Place::Cancelled).await;
     worker.drain(Duration::from_secs(5)).await;
     lab.finish().await;
 }
