@@ -70,7 +70,7 @@ fn a_redis_that_would_lose_jobs_is_refused_until_that_is_accepted() {
         assert!(text(&doctor).contains(code), "{}", text(&doctor));
         let mut accepted = lab.start(&[&up[..], &["--accept-data-loss"]].concat());
         accepted.ready();
-        accepted.has_said("accepted_data_loss");
+        accepted.hear("accepted_data_loss");
     }
 }
 

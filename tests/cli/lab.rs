@@ -16,12 +16,17 @@ pub(crate) struct Lab {
     pub(crate) folder: tempfile::TempDir,
 }
 
-/// A running program.
+/// A running program. Its two streams are read apart: which of two lines on different streams comes first is chance.
 pub(crate) struct Program {
     child: Child,
-    said: Receiver<String>,
-    heard: Vec<String>,
+    said: Receiver<(Stream, String)>,
+    heard: Vec<(Stream, String)>,
+    /// How many of `heard`'s lines were waited past, a stream each.
+    past: [usize; 2],
 }
+
+/// Standard output and standard error.
+type Stream = usize;
 
 impl Lab {
     pub(crate) fn new() -> Self {
@@ -122,36 +127,33 @@ impl Program {
     pub(crate) fn start(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (sender, said) = channel();
-        listen(child.stdout.take().unwrap(), sender.clone());
-        listen(child.stderr.take().unwrap(), sender);
-        Self { child, said, heard: Vec::new() }
+        listen(0, child.stdout.take().unwrap(), sender.clone());
+        listen(1, child.stderr.take().unwrap(), sender);
+        Self { child, said, heard: Vec::new(), past: [0; 2] }
     }
 
-    /// Waits for a line with these words, on either stream.
+    /// Waits for a line with these words, on either stream, after the last that was waited for on that stream.
     pub(crate) fn hear(&mut self, words: &str) -> String {
         self.hear_within(PATIENCE, words)
-    }
-
-    /// The same for words of the other stream than the last that were heard: they may have come before.
-    pub(crate) fn has_said(&mut self, words: &str) {
-        if !self.heard().contains(words) {
-            self.hear(words);
-        }
     }
 
     /// The same with another patience.
     pub(crate) fn hear_within(&mut self, patience: Duration, words: &str) -> String {
         let until = Instant::now() + patience;
+        let mut from = 0;
         loop {
-            match self.said.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(line) => {
-                    self.heard.push(line.clone());
-                    if line.contains(words) {
-                        return line;
-                    }
+            for at in from..self.heard.len() {
+                let (stream, line) = &self.heard[at];
+                if at >= self.past[*stream] && line.contains(words) {
+                    self.past[*stream] = at + 1;
+                    return line.clone();
                 }
+            }
+            from = self.heard.len();
+            match self.said.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(line) => self.heard.push(line),
                 Err(why @ (RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected)) => {
-                    panic!("never said `{words}` ({why}); it said:\n{}", self.heard.join("\n"));
+                    panic!("never said `{words}` ({why}); it said:\n{}", self.heard());
                 }
             }
         }
@@ -175,13 +177,14 @@ impl Program {
         while let Ok(line) = self.said.recv_timeout(PATIENCE.saturating_sub(begun.elapsed())) {
             self.heard.push(line);
         }
-        assert!(begun.elapsed() < PATIENCE, "it does not end; it said:\n{}", self.heard.join("\n"));
+        assert!(begun.elapsed() < PATIENCE, "it does not end; it said:\n{}", self.heard());
         self.child.wait().unwrap()
     }
 
     /// Everything it has said so far.
     pub(crate) fn heard(&self) -> String {
-        self.heard.join("\n")
+        let lines: Vec<&str> = self.heard.iter().map(|(_, line)| line.as_str()).collect();
+        lines.join("\n")
     }
 }
 
@@ -192,10 +195,10 @@ impl Drop for Program {
     }
 }
 
-fn listen(stream: impl Read + Send + 'static, to: Sender<String>) {
+fn listen(stream: Stream, from: impl Read + Send + 'static, to: Sender<(Stream, String)>) {
     std::thread::spawn(move || {
-        for line in BufReader::new(stream).lines().map_while(Result::ok) {
-            if to.send(line).is_err() {
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            if to.send((stream, line)).is_err() {
                 break;
             }
         }

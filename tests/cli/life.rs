@@ -96,7 +96,7 @@ fn a_redis_that_was_left_behind_is_stopped_before_a_new_one_starts() {
     up.signal(SIGKILL);
     up.end();
     let (mut again, url) = lab.up();
-    again.has_said("a Redis of an earlier process is still there");
+    again.hear("a Redis of an earlier process is still there");
     assert!(is_gone(orphan));
     assert_eq!(lab.json(&url, &["tenant", "show", "t-1"])["name"], "T");
     again.signal(SIGTERM);
