@@ -69,29 +69,37 @@ fn is_final(ctx: &Ctx, error: &JobError) -> bool {
 async fn tell_failure(ctx: &Ctx, kind: &dyn AnyKind, error: &JobError) {
     let Ok(tenant) = ctx.tenant_document().await else { return };
     let Ok(now) = ctx.instant().await else { return };
-    let (receivers, values) = failure_notice(ctx, &tenant, kind, (ctx.shown(now), &error.code, &error.text));
-    telling::tell(ctx, Notice::JobFailed, &receivers, &values).await;
+    let values = failure_values(ctx, &tenant, kind, (ctx.shown(now), &error.code, &error.text));
+    for (notice, receivers) in failure_notices(ctx, &tenant) {
+        telling::tell(ctx, notice, &receivers, &values).await;
+    }
 }
 
 type Values = [(&'static str, String); 6];
 
-fn failure_notice(
+/// Who hears of a job that failed for good. The submitter is a customer: an error's words name hosts and folders of
+/// ours, so that they go to the ops monitor alone.
+fn failure_notices(speaker: &impl Speaker, tenant: &Tenant) -> [(Notice, Vec<telling::Receiver>); 2] {
+    [
+        (Notice::JobFailed, telling::submitter(speaker, tenant)),
+        (Notice::JobFailedOps, telling::ops_monitor(speaker).into_iter().collect()),
+    ]
+}
+
+fn failure_values(
     speaker: &impl Speaker,
     tenant: &Tenant,
     kind: &dyn AnyKind,
     (finished_at, code, text): (String, &str, &str),
-) -> (Vec<telling::Receiver>, Values) {
-    let mut receivers = telling::submitter(speaker, tenant);
-    receivers.extend(telling::ops_monitor(speaker));
-    let values = [
+) -> Values {
+    [
         ("tenant", tenant.name.clone()),
         ("kind", kind.name().to_owned()),
         ("job", speaker.id().to_string()),
         ("finished_at", finished_at),
         ("error_code", code.to_owned()),
         ("error", text.chars().take(1000).collect()),
-    ];
-    (receivers, values)
+    ]
 }
 
 /// A job that died with its worker: nothing runs that could speak for it.
@@ -137,8 +145,11 @@ impl Herald for Catalogue {
         let (code, text) = error.map_or_else(|_| Default::default(), |error| (error.code, error.message));
         let stamp = self.services().rules().calendar().stamp(instant(record.finished_at));
         let finished_at = stamp.format("%Y-%m-%d %H:%M:%S").to_string();
-        let (receivers, values) = failure_notice(&speaker, &tenant, kind, (finished_at, &code, &text));
-        let told = telling::try_to_tell(&speaker, Notice::JobFailed, &receivers, &values).await;
-        told.map(drop).map_err(|error| error.to_string())
+        let values = failure_values(&speaker, &tenant, kind, (finished_at, &code, &text));
+        for (notice, receivers) in failure_notices(&speaker, &tenant) {
+            let told = telling::try_to_tell(&speaker, notice, &receivers, &values).await;
+            told.map_err(|error| error.to_string())?;
+        }
+        Ok(())
     }
 }

@@ -18,8 +18,10 @@ pub enum Notice {
     VerificationCode,
     /// NOTIFY-18: a backup is finished; off by default, the page and the webhook tell it.
     BackupFinished,
-    /// NOTIFY-19: a job failed for good.
+    /// NOTIFY-19: a job failed for good, as its submitter hears it: the words of an error may name our hosts and folders.
     JobFailed,
+    /// NOTIFY-19: the same for the ops monitor, with the error's words.
+    JobFailedOps,
     /// SQL-16: an SQL update waits for the end of the maintenance window.
     SqlUpdateDeferred,
 }
@@ -76,7 +78,7 @@ impl NotifyRules {
             Notice::SqlUpdateDeferred => &self.sql_update_deferred,
             Notice::RestoreSucceeded => &self.restore_succeeded,
             Notice::BackupFinished => &self.backup_finished,
-            Notice::JobFailed => &self.job_failed,
+            Notice::JobFailed | Notice::JobFailedOps => &self.job_failed,
             Notice::VerificationCode => &[Channel::Sms],
         }
     }
@@ -84,12 +86,13 @@ impl NotifyRules {
 
 impl Notice {
     /// Every notice.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::SqlUpdateCompleted,
         Self::RestoreSucceeded,
         Self::VerificationCode,
         Self::BackupFinished,
         Self::JobFailed,
+        Self::JobFailedOps,
         Self::SqlUpdateDeferred,
     ];
 
@@ -102,6 +105,7 @@ impl Notice {
             Self::VerificationCode => "verification_code",
             Self::BackupFinished => "backup_finished",
             Self::JobFailed => "job_failed",
+            Self::JobFailedOps => "job_failed_ops",
             Self::SqlUpdateDeferred => "sql_update_deferred",
         }
     }
@@ -114,7 +118,7 @@ impl Notice {
             Self::RestoreSucceeded => "NOTIFY-07",
             Self::VerificationCode => "NOTIFY-13",
             Self::BackupFinished => "NOTIFY-18",
-            Self::JobFailed => "NOTIFY-19",
+            Self::JobFailed | Self::JobFailedOps => "NOTIFY-19",
             Self::SqlUpdateDeferred => "SQL-16",
         }
     }
@@ -129,7 +133,8 @@ impl Notice {
             Self::RestoreSucceeded => &["tenant", "data_center", "job", "finished_at", "source"],
             Self::VerificationCode => &["code", "operation", "data_center", "minutes"],
             Self::BackupFinished => &["tenant", "data_center", "job", "finished_at", "name", "bytes"],
-            Self::JobFailed => &["tenant", "kind", "job", "finished_at", "error_code", "error"],
+            Self::JobFailed => &["tenant", "kind", "job", "finished_at", "error_code"],
+            Self::JobFailedOps => &["tenant", "kind", "job", "finished_at", "error_code", "error"],
             Self::SqlUpdateDeferred => &["tenant", "data_center", "job", "starts_at", "window"],
         }
     }
@@ -149,6 +154,7 @@ impl Notice {
             Self::VerificationCode => template!("verification_code.txt"),
             Self::BackupFinished => template!("backup_finished.txt"),
             Self::JobFailed => template!("job_failed.txt"),
+            Self::JobFailedOps => template!("job_failed_ops.txt"),
             Self::SqlUpdateDeferred => template!("sql_update_deferred.txt"),
         }
     }

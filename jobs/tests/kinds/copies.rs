@@ -282,7 +282,7 @@ async fn restore_07_ac_200_nobody_changes_the_source_of_a_restore_that_runs() {
 
 #[tokio::test]
 async fn restore_08_ac_119_a_failed_overwrite_leaves_what_was_there_and_is_told() {
-    let mut estate = Estate::new().await;
+    let mut estate = Estate::with(|rules| rules.notify.ops_monitor_email = "ops@example.com".to_owned()).await;
     let backup_id = made(&mut estate, "dc-2").await;
     estate.stage.break_restores(1);
     let id = estate.submitted("data_center_restore", restore("dc-1", "backup", &backup_id)).await;
@@ -294,7 +294,14 @@ async fn restore_08_ac_119_a_failed_overwrite_leaves_what_was_there_and_is_told(
     assert_eq!(estate.count("books.db", "SELECT count(*) FROM book WHERE title LIKE 'books.db%'"), 3);
     assert_eq!(estate.count("books.db", "SELECT count(*) FROM sqlite_master WHERE name = 'rubbish'"), 0);
     estate.idle().await;
-    assert_eq!(estate.mailed(), ["u1@example.com"], "NOTIFY-19");
+    assert_eq!(estate.mailed(), ["ops@example.com", "u1@example.com"], "NOTIFY-19");
+    // The words of an error name hosts and folders of ours: the customer gets its code.
+    let code = error(&view)["code"].as_str().unwrap().to_owned();
+    for (head, text) in estate.mails() {
+        let to_us = head.contains("To: ops@example.com");
+        assert!(text.contains(&code), "{head}: {text}");
+        assert_eq!(text.contains("put back to its safety copy"), to_us, "{head}: {text}");
+    }
     estate.finish().await;
 }
 

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use leasehold_engine::store::Claim;
@@ -273,6 +275,16 @@ impl Estate {
             .collect();
         all.sort();
         all
+    }
+
+    /// Head and text of every e-mail.
+    pub(crate) fn mails(&self) -> Vec<(String, String)> {
+        let read = |mail: &String| {
+            let (head, body) = mail.split_once("\r\n\r\n").unwrap();
+            let text = STANDARD.decode(body.replace("\r\n", "")).unwrap();
+            (head.to_owned(), String::from_utf8(text).unwrap())
+        };
+        self.mailbox("email").iter().map(read).collect()
     }
 
     /// Who got e-mail.
