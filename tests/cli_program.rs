@@ -19,5 +19,7 @@ mod life;
 mod schedules;
 #[path = "cli/signals.rs"]
 mod signals;
+#[path = "cli/waiting.rs"]
+mod waiting;
 #[path = "cli/words.rs"]
 mod words;

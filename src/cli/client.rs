@@ -13,6 +13,9 @@ use crate::roles::ADMIN_KEY_FILE;
 /// Where the API is when nobody says.
 const DEFAULT_URL: &str = "http://127.0.0.1:7420";
 
+/// An answer that takes longer does not come any more.
+const ANSWER: Duration = Duration::from_secs(60);
+
 /// A client of one API.
 pub(crate) struct Client {
     http: reqwest::Client,
@@ -73,7 +76,7 @@ impl Client {
         body: Option<&Value>,
         headers: &[(&str, &str)],
     ) -> Result<Value, Failure> {
-        let request = self.request(method, path, headers).timeout(Duration::from_secs(60));
+        let request = self.request(method, path, headers).timeout(ANSWER);
         let request = match body {
             Some(body) => request.json(body),
             None => request,
@@ -101,7 +104,8 @@ impl Client {
     pub(crate) async fn events(&self, path: &str, after: Option<&str>) -> Result<Response, Failure> {
         let mut headers = vec![("accept", "text/event-stream")];
         headers.extend(after.map(|id| ("last-event-id", id)));
-        self.send(self.request(Method::GET, path, &headers)).await
+        let opened = tokio::time::timeout(ANSWER, self.send(self.request(Method::GET, path, &headers))).await;
+        opened.unwrap_or_else(|_| Err(self.broken_off("it does not answer")))
     }
 
     fn request(&self, method: Method, path: &str, headers: &[(&str, &str)]) -> reqwest::RequestBuilder {
@@ -137,8 +141,12 @@ impl Client {
                     cause(error)
                 ),
             ),
-            false => Failure::failed("api_broken", format!("{} broke off: {}", self.base, cause(error))),
+            false => self.broken_off(&cause(error)),
         }
+    }
+
+    fn broken_off(&self, why: &str) -> Failure {
+        Failure::failed("api_broken", format!("{} broke off: {why}", self.base))
     }
 }
 

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::client::{Client, path};
 use super::out::text;
+use super::watch::Patience;
 use super::{Failure, Global, Out, time, watch};
 use crate::config::Config;
 
@@ -23,7 +24,8 @@ Examples:
   leasehold enqueue data_center_backup --tenant t-001 --user u1 --role it_ops \\
       --args '{\"data_center\":\"dc-1\",\"name\":\"nightly\"}'
 
-Exit status: 0 accepted (with --wait: succeeded), 1 failed (with --wait: the job failed), 3 refused by a rule.";
+Exit status: 0 accepted (with --wait: succeeded), 1 failed (with --wait: the job failed), 3 refused by a rule,
+4 accepted, but the API was away for longer than --patience, so that its end is not known: ask with job watch.";
 
 /// Ask for a job.
 #[derive(Debug, Args)]
@@ -43,12 +45,14 @@ pub(crate) struct Enqueue {
     /// One argument as text, laid over the others; @FILE is the text of a file (--arg script=@update.sql); may be repeated
     #[arg(long, value_name = "NAME=TEXT|NAME=@FILE")]
     arg: Vec<String>,
-    /// Planned time: RFC 3339, 2026-11-22T02:00 in the business zone, or +15m
+    /// Planned time: RFC 3339, 2026-11-22T02:00 in the business zone, or (not with --idempotency-key) +15m
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
     /// Wait for the end and show progress
     #[arg(long)]
     wait: bool,
+    #[command(flatten)]
+    patience: Patience,
     /// The person in whose name: {"user_id":"u1","roles":["it_ops"],"mobile":"+86…"}
     #[arg(long, value_name = "JSON", conflicts_with_all = ["user", "role"])]
     actor: Option<String>,
@@ -67,10 +71,10 @@ pub(crate) struct Enqueue {
     /// Verification code, as CHALLENGE:CODE (VERIFY-01)
     #[arg(long, value_name = "CHALLENGE:CODE")]
     code: Option<String>,
-    /// Asking again with the same key gives the first job
+    /// Asking again with the same key and the same request gives the first job; --at then names an instant
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
-    /// high, normal or low
+    /// critical, high, normal or low
     #[arg(long, value_name = "PRIORITY")]
     priority: Option<String>,
     /// Where this job's webhooks go, besides the registered endpoints
@@ -95,7 +99,7 @@ impl Enqueue {
         if !out.is_json() {
             out.line(accepted(&job));
         }
-        let job = watch::until_final(&client, &text(&job, "id"), out).await?;
+        let job = watch::until_final(&client, &text(&job, "id"), self.patience, out).await?;
         out.show(&job, watch::ending);
         watch::verdict(&job)
     }
@@ -108,6 +112,7 @@ impl Enqueue {
             put("actor", actor);
         }
         if let Some(at) = &self.at {
+            self.check_repeatable(at)?;
             put("run_at", json!(instant(at, global)?));
         }
         if self.confirmed {
@@ -126,6 +131,18 @@ impl Enqueue {
             put("labels", labels(&self.label)?);
         }
         Ok(body)
+    }
+
+    /// A distance from now means another instant each time: the second request would not be the first one again.
+    fn check_repeatable(&self, at: &str) -> Result<(), Failure> {
+        if self.idempotency_key.is_none() || !at.trim().starts_with('+') {
+            return Ok(());
+        }
+        let text = format!(
+            "--at {at}: with --idempotency-key give an instant (2026-11-22T02:00); a distance from now is another time \
+             when it is sent again"
+        );
+        Err(Failure::Usage(text))
     }
 
     fn arguments(&self) -> Result<Value, Failure> {

@@ -51,7 +51,15 @@ pub(crate) enum Job {
     /// Say no to what a job asks people
     Refuse(Answer),
     /// Follow a job's events until its end
-    Watch(Id),
+    #[command(
+        after_help = "Exit status: 0 succeeded, 1 it did not succeed, 4 the API was away for longer than --patience."
+    )]
+    Watch {
+        #[command(flatten)]
+        id: Id,
+        #[command(flatten)]
+        patience: watch::Patience,
+    },
     /// Why a job is where it is, and what it waits for
     Explain(Id),
     /// Print a job's log lines
@@ -123,8 +131,10 @@ impl Job {
             Self::Signal(signal) => signal.run(&client, out).await?,
             Self::Approve(answer) => answer.run("approve", &client, out).await?,
             Self::Refuse(answer) => answer.run("refuse", &client, out).await?,
-            Self::Watch(id) => {
-                let job = watch::until_final(&client, &id.id, out).await?;
+            Self::Watch { id, patience } => {
+                // A job that nobody has seen yet, at an address where nothing answers, is a slip and not waited for.
+                client.get(&job_path(&id.id)).await?;
+                let job = watch::until_final(&client, &id.id, patience, out).await?;
                 out.show(&job, watch::ending);
                 return watch::verdict(&job);
             }

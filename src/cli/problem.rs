@@ -47,6 +47,12 @@ impl Problem {
         &self.body
     }
 
+    /// Whether the API, or what stands before it, cannot answer now and may soon.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        self.status >= 500 || self.code() == "too_many_requests"
+    }
+
     /// Whether a rule said no, rather than something being broken or missing.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
@@ -103,5 +109,6 @@ mod tests {
         }
         assert!(!Problem::of(503, br#"{"code":"storage_unavailable"}"#).is_refusal());
         assert!(!Problem::of(502, b"<html>").is_refusal());
+        assert!(Problem::of(502, b"<html>").is_passing() && !Problem::of(404, b"").is_passing());
     }
 }

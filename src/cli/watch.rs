@@ -1,39 +1,73 @@
 //! Follows a job's events until its end. The stream is only the fast way: whenever it breaks off, the job itself is
 //! asked, and the stream is taken up again behind the last event.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use clap::Args;
 use serde_json::Value;
+use tokio::time::timeout;
 
 use super::client::Client;
 use super::enqueue::job_path;
 use super::out::text;
 use super::{Failure, Out};
 
-/// Follows the job and shows each event; returns the job at its end.
-pub(crate) async fn until_final(client: &Client, id: &str, out: &Out) -> Result<Value, Failure> {
+/// A stream pings; one that is silent for so long may be cut off without our being told.
+const SILENCE: Duration = Duration::from_secs(60);
+/// Between two looks at a job, and at first between two attempts to reach an API that is away.
+const PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// How long the API may be away.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Patience {
+    /// While the end is waited for: how long the API may be away, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    patience: u64,
+}
+
+/// Follows the job and shows each event; returns the job at its end. An API that is away for less than `patience`, as
+/// when it restarts, is no end: the job goes on without it.
+pub(crate) async fn until_final(client: &Client, id: &str, patience: Patience, out: &Out) -> Result<Value, Failure> {
     let mut after: Option<String> = None;
+    let (mut away_since, mut pause) = (None, PAUSE);
     loop {
-        let mut stream = client.events(&format!("{}/events", job_path(id)), after.as_deref()).await?;
-        let mut frames = Frames::default();
-        while let Ok(Some(chunk)) = stream.chunk().await {
-            let mut ended = false;
-            for frame in frames.push(&chunk) {
-                after = frame.id.clone().or(after);
-                show(&frame, out);
-                ended |=
-                    ["succeeded", "cancelled", "dead", "unknown"].contains(&text(&frame.value(), "place").as_str());
+        match look(client, id, &mut after, out).await {
+            Ok(job) if is_over(&job) => return Ok(job),
+            Ok(_) => (away_since, pause) = (None, PAUSE),
+            Err(failure) if failure.is_passing() => {
+                let seconds = patience.patience;
+                let since: Instant = *away_since.get_or_insert_with(|| {
+                    out.aside(format_args!("the API is away; asking again for {seconds} s ({failure})"));
+                    Instant::now()
+                });
+                if since.elapsed() >= Duration::from_secs(seconds) {
+                    return Err(Failure::EndNotKnown { job: id.to_owned(), seconds, last: Box::new(failure) });
+                }
+                pause = (pause * 2).min(LONGEST_PAUSE);
             }
-            if ended {
-                break;
-            }
+            Err(failure) => return Err(failure),
         }
-        let job = client.get(&job_path(id)).await?;
-        if is_over(&job) {
-            return Ok(job);
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::time::sleep(pause).await;
     }
+}
+
+/// Follows the stream behind event `after` for as long as it goes on; then the job as it is.
+async fn look(client: &Client, id: &str, after: &mut Option<String>, out: &Out) -> Result<Value, Failure> {
+    let mut stream = client.events(&format!("{}/events", job_path(id)), after.as_deref()).await?;
+    let mut frames = Frames::default();
+    while let Ok(Ok(Some(chunk))) = timeout(SILENCE, stream.chunk()).await {
+        let mut ended = false;
+        for frame in frames.push(&chunk) {
+            *after = frame.id.clone().or(after.take());
+            show(&frame, out);
+            ended |= is_over(&frame.value());
+        }
+        if ended {
+            break;
+        }
+    }
+    client.get(&job_path(id)).await
 }
 
 /// Whether a job will not go on by itself.
