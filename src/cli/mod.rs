@@ -1,5 +1,5 @@
 //! The command line: one file per noun. Guards the exit status that scripts hold on to: 0 done, 1 failed, 2 usage,
-//! 3 refused by a rule.
+//! 3 refused by a rule, 4 accepted but its end is not known.
 //!
 //! The servers (`up`, `api`, `worker`, `upkeep`) and `doctor` open the store; every other command speaks HTTP to a
 //! running API, so that it obeys the same keys and rules as any caller.
@@ -31,6 +31,7 @@ mod webhook;
 
 use std::ffi::OsString;
 use std::future::Future;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -58,7 +59,7 @@ Examples:
   leasehold job watch ID
   leasehold doctor
 
-Exit status: 0 done, 1 failed, 2 usage, 3 refused by a rule.
+Exit status: 0 done, 1 failed, 2 usage, 3 refused by a rule, 4 the job was accepted, but its end could not be learnt.
 Environment: LEASEHOLD_URL, LEASEHOLD_KEY, LEASEHOLD_CONFIG, LEASEHOLD_DATA, and LEASEHOLD__SECTION__KEY for every
 key of the configuration (`leasehold config show`).";
 
@@ -68,18 +69,30 @@ pub(crate) struct Global {
     /// Print JSON instead of text
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Configuration file, laid over the built-in reference
-    #[arg(long, global = true, env = "LEASEHOLD_CONFIG", value_name = "FILE")]
+    /// Configuration file, laid over the built-in reference [env: LEASEHOLD_CONFIG]
+    #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Data folder (default: store.data_dir, ./data)
-    #[arg(long = "data", global = true, env = "LEASEHOLD_DATA", value_name = "DIR")]
+    /// Data folder (default: store.data_dir, ./data) [env: LEASEHOLD_DATA]
+    #[arg(long = "data", global = true, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// Address of the API for client commands (default: http://127.0.0.1:7420)
-    #[arg(long, global = true, env = "LEASEHOLD_URL", value_name = "URL")]
+    /// Address of the API for client commands (default: http://127.0.0.1:7420) [env: LEASEHOLD_URL]
+    #[arg(long, global = true, value_name = "URL")]
     pub(crate) url: Option<String>,
     /// Form of log lines: auto, human or json
     #[arg(long, global = true, value_name = "FORM", value_parser = ["auto", "human", "json"])]
     pub(crate) log_format: Option<String>,
+}
+
+impl Global {
+    /// With what the variables say where the command line is silent. An empty variable says nothing: that is how
+    /// scripts, unit files and compose files take one away, and clap would refuse it.
+    fn with_variables(mut self) -> Self {
+        let said = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        self.config = self.config.or_else(|| said("LEASEHOLD_CONFIG").map(PathBuf::from));
+        self.data_dir = self.data_dir.or_else(|| said("LEASEHOLD_DATA").map(PathBuf::from));
+        self.url = self.url.or_else(|| said("LEASEHOLD_URL").map(|url| url.to_string_lossy().into_owned()));
+        self
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -159,26 +172,33 @@ fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Err(error) => {
             // clap's own status: 0 for --help and --version, 2 for a wrong command line.
             let status = u8::try_from(error.exit_code()).unwrap_or(2);
-            let _ = error.print();
-            return ExitCode::from(status);
+            let is_lost = error.print().is_err_and(|error| error.kind() != ErrorKind::BrokenPipe);
+            return ExitCode::from(if is_lost { status.max(1) } else { status });
         }
     };
     let out = Out::new(cli.global.json);
-    match dispatch(&cli.global, &out, cli.command) {
-        Ok(()) => ExitCode::SUCCESS,
+    let status = match dispatch(&cli.global.with_variables(), &out, cli.command) {
+        Ok(()) => 0,
         Err(failure) => {
             failure.report(&out);
-            ExitCode::from(failure.status())
+            failure.status()
         }
+    };
+    match out.loss() {
+        Some(loss) => {
+            out.aside(&loss);
+            ExitCode::from(status.max(loss.status()))
+        }
+        None => ExitCode::from(status),
     }
 }
 
 fn dispatch(global: &Global, out: &Out, command: Command) -> Result<(), Failure> {
     match command {
-        Command::Up(args) => serve::on_all_cores(args.run(global)),
-        Command::Api(args) => serve::on_all_cores(args.run(global)),
-        Command::Worker(args) => serve::on_all_cores(args.run(global)),
-        Command::Upkeep(args) => serve::on_all_cores(args.run(global)),
+        Command::Up(args) => serve::on_all_cores(args.run(global, out)),
+        Command::Api(args) => serve::on_all_cores(args.run(global, out)),
+        Command::Worker(args) => serve::on_all_cores(args.run(global, out)),
+        Command::Upkeep(args) => serve::on_all_cores(args.run(global, out)),
         Command::Demo(args) => serve::on_all_cores(args.run(global, out)),
         Command::Enqueue(args) => on_one_core(args.run(global, out)),
         Command::Job(args) => on_one_core(args.run(global, out)),

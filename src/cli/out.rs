@@ -1,41 +1,54 @@
-//! What commands print: text or JSON on standard output. A reader that went away (`| head`) is no failure.
+//! What commands print: text or JSON on standard output. A reader that went away (`| head`) is no failure; any other
+//! loss is one: a key that is shown once must not be lost in silence.
 
 use std::fmt::{self, Display};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
+use std::sync::OnceLock;
 
 use serde_json::Value;
 
+use super::Failure;
+
 /// Standard output, as text or as JSON.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Out {
     json: bool,
+    lost: OnceLock<std::io::Error>,
 }
 
 impl Out {
     pub(crate) fn new(json: bool) -> Self {
-        Self { json }
+        Self { json, lost: OnceLock::new() }
     }
 
     /// Whether JSON is asked for.
-    pub(crate) fn is_json(self) -> bool {
+    pub(crate) fn is_json(&self) -> bool {
         self.json
     }
 
     /// Prints the value as JSON, or what `text` makes of it.
-    pub(crate) fn show<D: Display>(self, value: &Value, text: impl FnOnce(&Value) -> D) {
+    pub(crate) fn show<D: Display>(&self, value: &Value, text: impl FnOnce(&Value) -> D) {
         if self.json { self.line(format_args!("{value:#}")) } else { self.line(text(value)) }
     }
 
     /// Prints a line as it is.
-    pub(crate) fn line(self, text: impl Display) {
+    pub(crate) fn line(&self, text: impl Display) {
         let text = text.to_string();
         let mut stdout = std::io::stdout().lock();
-        let _ = writeln!(stdout, "{}", text.trim_end_matches('\n'));
-        let _ = stdout.flush();
+        let written = writeln!(stdout, "{}", text.trim_end_matches('\n')).and_then(|()| stdout.flush());
+        if let Some(error) = written.err().filter(|error| error.kind() != ErrorKind::BrokenPipe) {
+            let _ = self.lost.set(error);
+        }
+    }
+
+    /// Whether something that was to be printed is lost; the first time counts.
+    pub(crate) fn loss(&self) -> Option<Failure> {
+        let text = |error| format!("what was asked may be done, but the answer could not be written: {error}");
+        self.lost.get().map(|error| Failure::failed("output_lost", text(error)))
     }
 
     /// Prints a line for people beside the result.
-    pub(crate) fn aside(self, text: impl Display) {
+    pub(crate) fn aside(&self, text: impl Display) {
         let _ = writeln!(std::io::stderr().lock(), "{text}");
     }
 }

@@ -4,7 +4,7 @@ use clap::Subcommand;
 use serde_json::Value;
 
 use super::client::{Client, path};
-use super::gate::Why;
+use super::gate::{Why, still};
 use super::out::text;
 use super::{Failure, Global, Out, Table};
 
@@ -40,7 +40,9 @@ impl Queue {
             }
             Self::Resume { name, why } => {
                 let answer = client.post(&path(&["v1", "queues", &name, "resume"]), &why.body()).await?;
-                out.show(&answer, |_| format!("{name} runs"));
+                // The answer tells of queues; what still stands before this one, only the gates do.
+                let gates = if out.is_json() { Value::Null } else { client.get("/v1/gates").await? };
+                out.show(&answer, |_| still(&gates, "queue", &name));
             }
         }
         Ok(())

@@ -59,6 +59,9 @@ pub(crate) struct Worker {
     /// Claim from this queue only; may be repeated (worker.queues)
     #[arg(long, value_name = "QUEUE")]
     queue: Vec<String>,
+    /// End, leaving jobs to be rescued, when standard input ends: who started us is gone
+    #[arg(long, hide = true)]
+    lifeline: bool,
 }
 
 /// Run upkeep and the webhook sender.
@@ -111,46 +114,47 @@ struct Schedules {
 /// What a command adds to the configuration.
 #[derive(Default)]
 struct Own {
+    lifeline: bool,
     worker_name: Option<String>,
     schedules: Option<PathBuf>,
 }
 
 impl Up {
-    pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
+    pub(crate) async fn run(self, global: &Global, out: &Out) -> Result<(), Failure> {
         let parts = Parts { api: true, worker: !self.no_worker, upkeep: true, webhooks: true, folder: true };
         let own = Own { schedules: self.schedules.schedules, ..Own::default() };
-        serve("up", parts, global, Some(&self.listen), &self.redis, |_| own).await
+        serve("up", parts, (global, out), Some(&self.listen), &self.redis, |_| own).await
     }
 }
 
 impl Api {
-    pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
+    pub(crate) async fn run(self, global: &Global, out: &Out) -> Result<(), Failure> {
         let parts = Parts { api: true, worker: false, upkeep: false, webhooks: true, folder: false };
-        serve("api", parts, global, Some(&self.listen), &self.redis, |_| Own::default()).await
+        serve("api", parts, (global, out), Some(&self.listen), &self.redis, |_| Own::default()).await
     }
 }
 
 impl Worker {
-    pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
+    pub(crate) async fn run(self, global: &Global, out: &Out) -> Result<(), Failure> {
         let parts = Parts { api: false, worker: true, upkeep: false, webhooks: false, folder: false };
-        serve("worker", parts, global, None, &self.redis, |config| {
+        serve("worker", parts, (global, out), None, &self.redis, |config| {
             if let Some(slots) = self.slots {
                 config.worker.slots = usize::from(slots);
             }
             if !self.queue.is_empty() {
                 config.worker.queues.clone_from(&self.queue);
             }
-            Own { worker_name: self.name.clone(), ..Own::default() }
+            Own { worker_name: self.name.clone(), lifeline: self.lifeline, ..Own::default() }
         })
         .await
     }
 }
 
 impl Upkeep {
-    pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
+    pub(crate) async fn run(self, global: &Global, out: &Out) -> Result<(), Failure> {
         let parts = Parts { api: false, worker: false, upkeep: true, webhooks: true, folder: false };
         let own = Own { schedules: self.schedules.schedules, ..Own::default() };
-        serve("upkeep", parts, global, None, &self.redis, |_| own).await
+        serve("upkeep", parts, (global, out), None, &self.redis, |_| own).await
     }
 }
 
@@ -163,7 +167,7 @@ impl Demo {
 async fn serve(
     command: &'static str,
     parts: Parts,
-    global: &Global,
+    (global, out): (&Global, &Out),
     listen: Option<&Listen>,
     redis: &Redis,
     adjust: impl FnOnce(&mut Config) -> Own,
@@ -172,23 +176,57 @@ async fn serve(
     if let Some(address) = listen.and_then(|listen| listen.listen) {
         config.server.listen = address;
     }
-    if let Some(url) = &redis.redis {
-        config.store.redis_url = url.clone().into();
+    if let Some(url) = named(redis.redis.as_deref())? {
+        config.store.redis_url = url.into();
     }
     let own = adjust(&mut config);
+    let cut = lifeline(own.lifeline);
     let schedules = if parts.upkeep { schedules_of(own.schedules, global, &config)? } else { None };
     init_log(&config.log, global.log_format.as_deref()).map_err(|text| Failure::failed("configuration", text))?;
     let signals = Signals::take().map_err(|error| Failure::failed("signals", error.to_string()))?;
     let (accept_data_loss, worker_name) = (redis.accept_data_loss, own.worker_name);
     let options = ServiceOptions { command, parts, accept_data_loss, worker_name, schedules };
-    let service = tokio::select! {
-        started = Service::start(config, options) => started.map_err(|error| refused(&error))?,
-        // Not ready yet, so nothing runs that would have to be waited for; a private Redis ends with our pipe to it.
-        () = signals.next() => return Ok(()),
+    let running = async {
+        let service = tokio::select! {
+            started = Service::start(config, options) => started.map_err(|error| refused(&error))?,
+            // Not ready yet, so nothing runs that would have to be waited for; a private Redis ends with our pipe to it.
+            () = signals.next() => return Ok(()),
+        };
+        out.show(&service.ready(), |_| service.ready_line());
+        service.run(&signals).await;
+        Ok(())
     };
-    Out::new(false).line(service.ready_line());
-    service.run(&signals).await;
-    Ok(())
+    tokio::select! {
+        ended = running => ended,
+        () = cut => Err(Failure::failed("lifeline_cut", "whoever started this process is gone")),
+    }
+}
+
+/// Waits until standard input ends, if that is to be watched.
+async fn lifeline(is_watched: bool) {
+    if !is_watched {
+        return std::future::pending().await;
+    }
+    let (end, ended) = tokio::sync::oneshot::channel();
+    // A thread of its own: a read of standard input cannot be cancelled.
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        let _ = end.send(());
+    });
+    let _ = ended.await;
+}
+
+/// The Redis of `--redis`. An empty one is a variable that nobody has set: to go on without would start an empty private
+/// Redis in silence, beside the one with the jobs.
+pub(super) fn named(redis: Option<&str>) -> Result<Option<String>, Failure> {
+    match redis.map(str::trim) {
+        Some("") => {
+            let text =
+                "--redis is empty: name one (redis://…), or leave it out for the private Redis of the data folder";
+            Err(Failure::Usage(text.to_owned()))
+        }
+        redis => Ok(redis.map(str::to_owned)),
+    }
 }
 
 /// The schedules of the file that is named, or of the one beside the configuration.

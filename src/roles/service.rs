@@ -11,6 +11,7 @@ use leasehold_engine::worker::{Runner, StartError, Worker, WorkerOptions};
 use leasehold_jobs::catalogue::Limits;
 use leasehold_jobs::{Catalogue, Services, ServicesOptions};
 use leasehold_targets::Secrets;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -45,9 +46,9 @@ pub struct Parts {
 }
 
 impl Parts {
-    fn names(self) -> String {
+    fn names(self) -> Vec<&'static str> {
         let names = [(self.api, "api"), (self.worker, "worker"), (self.upkeep, "upkeep"), (self.webhooks, "webhooks")];
-        names.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect::<Vec<_>>().join(", ")
+        names.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect()
     }
 }
 
@@ -189,7 +190,18 @@ impl Service {
     pub fn ready_line(&self) -> String {
         let place = self.address.map(|address| format!(" on http://{address}")).unwrap_or_default();
         let folder = self.folder().map(|folder| format!("; data in {}", folder.display())).unwrap_or_default();
-        format!("leasehold {} ready{place} ({}{folder})", env!("CARGO_PKG_VERSION"), self.parts.names())
+        format!("leasehold {} ready{place} ({}{folder})", env!("CARGO_PKG_VERSION"), self.parts.names().join(", "))
+    }
+
+    /// The same for programs. `listening` is `null` where there is no API.
+    #[must_use]
+    pub fn ready(&self) -> Value {
+        json!({
+            "listening": self.address.map(|address| format!("http://{address}")),
+            "parts": self.parts.names(),
+            "data": self.folder(),
+            "version": env!("CARGO_PKG_VERSION"),
+        })
     }
 
     /// Runs until a signal comes; then drains, or aborts on a second one. Everything is stopped on return.

@@ -14,6 +14,17 @@ fn up_makes_an_admin_key_for_its_owner_alone_and_is_ready() {
 }
 
 #[test]
+fn with_json_the_ready_line_is_a_document() {
+    let lab = Lab::new();
+    let mut up = lab.start(&["up", "--listen", "127.0.0.1:0", "--json"]);
+    let listening = up.hear("\"listening\"");
+    let url = listening.split('"').find(|word| word.starts_with("http://")).unwrap();
+    lab.json(url, &["jobs"]);
+    let mut worker = lab.start(&["worker", "--json"]);
+    worker.hear("\"listening\": null");
+}
+
+#[test]
 fn a_port_in_use_is_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

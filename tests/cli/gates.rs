@@ -84,8 +84,11 @@ fn a_resume_says_when_a_kill_switch_still_stands() {
     said(&lab, &url, &["kill-switch", "on", "--reason", "leak"]);
     let text = said(&lab, &url, &["kind", "resume", "sql_update"]);
     assert!(text.contains("is not paused, but a kill switch stands for *"), "{text}");
+    let text = said(&lab, &url, &["queue", "resume", "sql"]);
+    assert!(text.contains("queue sql is not paused, but a kill switch stands for *"), "{text}");
     said(&lab, &url, &["kill-switch", "off"]);
     assert!(said(&lab, &url, &["kind", "resume", "sql_update"]).contains("kind sql_update runs"));
+    assert!(said(&lab, &url, &["queue", "resume", "sql"]).contains("queue sql runs"));
 }
 
 #[test]

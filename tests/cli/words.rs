@@ -39,7 +39,7 @@ fn the_exit_status_says_done_failed_usage_or_refused() {
     };
     let backup = |center: &str| format!(r#"{{"data_center":"{center}","name":"n"}}"#);
     let (here, gone) = (backup("dc"), backup("gone"));
-    let cases: [(i32, &str, Vec<&str>); 12] = [
+    let cases: [(i32, &str, Vec<&str>); 13] = [
         (0, "", vec!["jobs"]),
         (0, "succeeded", [&["enqueue", "data_center_backup", "--args", &here, "--wait"], WHO].concat()),
         (1, "target_not_found", [&["enqueue", "data_center_backup", "--args", &gone, "--wait"], WHO].concat()),
@@ -53,6 +53,12 @@ fn the_exit_status_says_done_failed_usage_or_refused() {
         (1, "not_found", vec!["job", "show", "nosuchjob"]),
         (2, "unexpected argument", vec!["jobs", "--no-such-flag"]),
         (2, "no good JSON", [&["enqueue", "data_center_backup", "--args", "{"], WHO].concat()),
+        (
+            2,
+            "with --idempotency-key give an instant",
+            [&["enqueue", "data_center_backup", "--args", &here, "--at", "+20m", "--idempotency-key", "k"], WHO]
+                .concat(),
+        ),
         (2, "is no time", [&["enqueue", "data_center_backup", "--args", &here, "--at", "soon"], WHO].concat()),
         (
             3,
@@ -207,4 +213,45 @@ fn the_key_is_found_in_the_data_folder_of_the_configuration() {
     let output = ask(lab.folder.path());
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output).contains("no API key"), "{}", text(&output));
+}
+
+/// An admin key is made and written into a file without room: its only showing is lost, and that is said.
+#[test]
+#[cfg(target_os = "linux")]
+fn an_answer_that_cannot_be_written_is_a_failure() {
+    let lab = Lab::new();
+    let (_up, url) = lab.up();
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    for arguments in [&["key", "create", "--name", "x", "--role", "monitor"][..], &["jobs", "--json"], &["--help"]] {
+        let output = lab.command(arguments).env("LEASEHOLD_URL", &url).stdout(full()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {}", text(&output));
+        let is_told = text(&output).contains("could not be written");
+        assert!(is_told || arguments == ["--help"], "{arguments:?}: {}", text(&output));
+    }
+}
+
+#[test]
+fn an_empty_variable_says_nothing_and_an_empty_redis_is_a_slip() {
+    let lab = Lab::new();
+    let (_up, url) = lab.up();
+    let with = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_leasehold"));
+        command.env_clear().envs(variables.iter().copied()).args(arguments).current_dir(lab.folder.path());
+        command.output().unwrap()
+    };
+    let (none, data) = (("LEASEHOLD_CONFIG", ""), lab.data());
+    let output = with(&["config", "check"], &[none, ("LEASEHOLD_DATA", ""), ("LEASEHOLD_URL", "")]);
+    assert!(output.status.success(), "{}", text(&output));
+    // The folder `data` of the place where it is called is that of the lab, and its key is found by default.
+    let output = with(&["jobs"], &[none, ("LEASEHOLD_DATA", ""), ("LEASEHOLD_URL", &url)]);
+    assert!(output.status.success(), "{}", text(&output));
+    let output = with(&["jobs", "--url", &url], &[("LEASEHOLD_DATA", data.to_str().unwrap()), ("LEASEHOLD_URL", "")]);
+    assert!(output.status.success(), "{}", text(&output));
+    let lab = Lab::new();
+    for command in ["up", "api", "worker", "upkeep", "doctor"] {
+        let output = lab.run(&[command, "--redis", ""]);
+        assert_eq!(output.status.code(), Some(2), "{command}: {}", text(&output));
+        assert!(text(&output).contains("--redis is empty"), "{command}: {}", text(&output));
+    }
+    assert!(!lab.data().exists(), "nothing was started");
 }

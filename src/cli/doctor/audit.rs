@@ -14,7 +14,7 @@ const SAYS_EVERY: Duration = Duration::from_secs(2);
 /// Findings that are shown as text; `--json` has all.
 const SHOWN: usize = 100;
 
-pub(super) async fn audit(store: &Store, out: Out, findings: &mut Findings) {
+pub(super) async fn audit(store: &Store, out: &Out, findings: &mut Findings) {
     let said_at = Mutex::new(Instant::now());
     let told = |progress: AuditProgress| {
         let mut said_at = said_at.lock().unwrap_or_else(PoisonError::into_inner);

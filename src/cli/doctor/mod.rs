@@ -9,6 +9,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 
+use super::serve::named;
 use super::{Failure, Global, Out, Table};
 use crate::config::Config;
 use crate::roles::look_at_store;
@@ -72,6 +73,7 @@ impl Findings {
 impl Doctor {
     pub(crate) async fn run(self, global: &Global, out: &Out) -> Result<(), Failure> {
         let mut findings = Findings::default();
+        let redis = named(self.redis.as_deref())?;
         match Config::load(global.config.as_deref()) {
             Err(error) => findings.wrong("configuration", error.to_string()),
             Ok(mut config) => {
@@ -79,10 +81,10 @@ impl Doctor {
                 if let Some(folder) = &global.data_dir {
                     config.store.data_dir.clone_from(folder);
                 }
-                if let Some(url) = &self.redis {
-                    config.store.redis_url = url.clone().into();
+                if let Some(url) = redis {
+                    config.store.redis_url = url.into();
                 }
-                self.look(&config, *out, &mut findings).await;
+                self.look(&config, out, &mut findings).await;
             }
         }
         let wrong = findings.0.iter().filter(|check| check.state == State::Wrong).count();
@@ -90,7 +92,7 @@ impl Doctor {
         if wrong == 0 { Ok(()) } else { Err(Failure::Shown) }
     }
 
-    async fn look(&self, config: &Config, out: Out, findings: &mut Findings) {
+    async fn look(&self, config: &Config, out: &Out, findings: &mut Findings) {
         places::data_folder(config, findings);
         places::tools(config, findings);
         match look_at_store(config).await {

@@ -24,7 +24,7 @@ const SLOW: Duration = Duration::from_millis(20);
 const SKEW_MS: i64 = 2_000;
 const PROBE: Duration = Duration::from_secs(10);
 
-pub(super) async fn look(config: &Config, store: &Store, asked: &Doctor, out: Out, findings: &mut Findings) {
+pub(super) async fn look(config: &Config, store: &Store, asked: &Doctor, out: &Out, findings: &mut Findings) {
     redis(store, findings).await;
     speed(store, findings).await;
     clock(store, findings).await;
