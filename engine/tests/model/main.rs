@@ -1,7 +1,8 @@
 //! The model test: random sequences of every verb on a small reference model and on a real Redis, side by side. What differs
 //! is shrunk to the fewest lines that still show it.
 //!
-//! `LEASEHOLD_SEED=n` plays a sequence of an earlier run again; `LEASEHOLD_SEQUENCES=n` says how many each test plays.
+//! `LEASEHOLD_SEED=n` plays a sequence of an earlier run again; `LEASEHOLD_SEQUENCES=n` says how many each test plays. Where `CI`
+//! is set, the same ones are played each time.
 #![expect(clippy::expect_used, clippy::print_stdout, reason = "a test may panic, and says its seed")]
 
 mod apply;
@@ -15,6 +16,7 @@ mod model;
 mod order;
 mod resources;
 mod run;
+mod seed;
 mod seen;
 mod send;
 mod shrink;
@@ -36,10 +38,6 @@ const TO_THE_END: u64 = 5;
 /// In every so many somebody listens to all that happens.
 const LISTENING: u64 = 4;
 
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
-}
-
 /// Makes and plays one sequence; on a difference, its lines and what differs.
 async fn sequence(bench: &mut Bench, theme: Theme, seed: u64, care: Care) -> Result<usize, (Vec<Line>, String)> {
     let mut chance = StdRng::seed_from_u64(seed);
@@ -58,9 +56,7 @@ async fn sequence(bench: &mut Bench, theme: Theme, seed: u64, care: Care) -> Res
 }
 
 async fn play(theme: Theme) {
-    let (again, wanted) = (number("LEASEHOLD_SEED"), number("LEASEHOLD_SEQUENCES"));
-    let seed = again.unwrap_or_else(|| rand::rng().random_range(0..1 << 48));
-    let many = wanted.unwrap_or(if again.is_some() { 1 } else { SEQUENCES });
+    let (seed, many) = seed::sequences(SEQUENCES);
     println!("{theme:?}: {many} sequences from LEASEHOLD_SEED={seed} on");
     let (mut bench, began, mut verbs) = (Bench::new().await, Instant::now(), 0);
     for seed in seed..seed + many {
