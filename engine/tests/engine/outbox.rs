@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use leasehold_engine::{
-    Place,
-    store::{DeliveryOutcome, NewDelivery, Outcome, Routed},
+    Effect, Place, Resource,
+    store::{DeliveryOutcome, Edit, NewDelivery, Opening, Outcome, Resolution, Routed},
     testing::{Lab, NOON, Puppet},
 };
 
@@ -111,13 +111,11 @@ async fn an_entry_is_routed_once_and_a_delivery_is_due_until_settled() {
     assert!(lab.store.delivery_claim(0, "a", 10, lease).await.unwrap().is_empty(), "leased");
     lab.at(60_000);
     assert_eq!(lab.store.delivery_claim(0, "a", 10, lease).await.unwrap()[0].attempt, 2, "its sender died");
-    assert!(
-        lab.store.delivery_settle(0, "a", "m1", DeliveryOutcome::Retry { at: NOON + 90_000 }, b"{}").await.unwrap()
-    );
+    assert!(lab.store.delivery_settle(0, "a", "m1", DeliveryOutcome::Retry { at: NOON + 90_000 }, b"1").await.unwrap());
     assert!(lab.store.deliveries_due(0, 10).await.unwrap().contains(&("a".to_owned(), NOON + 90_000)));
     lab.at(90_000);
     assert_eq!(lab.store.delivery_claim(0, "a", 10, lease).await.unwrap().len(), 1);
-    lab.store.delivery_settle(0, "a", "m1", DeliveryOutcome::Delivered, b"{}").await.unwrap();
+    lab.store.delivery_settle(0, "a", "m1", DeliveryOutcome::Delivered, b"2").await.unwrap();
     assert_eq!(lab.store.webhook_backlog().await.unwrap(), 1);
     let list = lab.store.delivery_list(0, "a", 0, 10).await.unwrap();
     assert_eq!((list.len(), list[0].state.as_str(), list[0].log.len()), (1, "delivered", 2));
@@ -156,6 +154,101 @@ async fn a_sender_that_comes_late_does_not_send_again_what_was_delivered() {
     assert_eq!(lab.store.webhook_backlog().await.unwrap(), 0);
     let (_, fence) = claim_one(&lab, "w").await;
     settle(&lab, &id, fence, Outcome::Done).await;
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn e10_what_a_sender_says_again_after_a_lost_reply_changes_nothing() {
+    const LEASE: Duration = Duration::from_secs(10);
+    let lab = Lab::new().await;
+    let entries = entries(&lab, 1).await;
+    route(&lab, &entries[0], vec![delivery("a", "m1")]).await;
+    lab.store.delivery_claim(0, "a", 10, LEASE).await.unwrap();
+    let retry = DeliveryOutcome::Retry { at: NOON + 100 };
+    for _ in 0..2 {
+        assert!(lab.store.delivery_settle(0, "a", "m1", retry, b"first").await.unwrap());
+    }
+    lab.at(100);
+    assert_eq!(lab.store.delivery_claim(0, "a", 10, LEASE).await.unwrap()[0].attempt, 2);
+    assert!(lab.store.delivery_settle(0, "a", "m1", retry, b"first").await.unwrap());
+    assert!(lab.store.delivery_claim(0, "a", 10, LEASE).await.unwrap().is_empty(), "another sender has it by now");
+    assert!(lab.store.delivery_settle(0, "a", "m1", DeliveryOutcome::Exhausted, b"second").await.unwrap());
+    assert!(lab.store.delivery_replay(0, "a", "m1").await.unwrap());
+    assert!(lab.store.delivery_settle(0, "a", "m1", DeliveryOutcome::Exhausted, b"second").await.unwrap());
+    assert_eq!(lab.store.delivery_claim(0, "a", 10, LEASE).await.unwrap().len(), 1, "a person wants it to be sent");
+    let list = lab.store.delivery_list(0, "a", 0, 10).await.unwrap();
+    assert_eq!(list[0].log, ["first", "second"], "each attempt once");
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_replayed_delivery_is_due_from_then_on() {
+    let lab = Lab::new().await;
+    let entries = entries(&lab, 1).await;
+    route(&lab, &entries[0], vec![delivery("a", "m1")]).await;
+    lab.at(1000);
+    assert!(lab.store.delivery_replay(0, "a", "m1").await.unwrap());
+    assert_eq!(lab.store.deliveries_due(0, 10).await.unwrap(), [("a".to_owned(), NOON + 1000)]);
+    lab.finish().await;
+}
+
+/// The last that was told of it: what, and where it is.
+async fn last_told(lab: &Lab) -> (&'static str, Place) {
+    let told = lab.store.outbox_read(0, 100).await.unwrap();
+    told.last().map(|entry| (entry.event.as_str(), entry.place)).unwrap()
+}
+
+#[tokio::test]
+async fn a_job_that_goes_on_is_told_with_the_place_that_it_goes_to() {
+    let lab = Lab::new().await;
+    lab.store.set_listening(true).await.unwrap();
+    let mut job = Puppet::job(&lab.store, "done");
+    job.run_at = Some(NOON + 60_000);
+    let id = lab.enqueue(job).await;
+    lab.store.cancel(&id, "", None).await.unwrap();
+    assert_eq!(last_told(&lab).await, ("cancelled", Place::Cancelled));
+    lab.store.revive(&id, "").await.unwrap();
+    assert_eq!(last_told(&lab).await, ("revived", Place::Scheduled), "it is not cancelled any more");
+    lab.store.cancel(&id, "", None).await.unwrap();
+    lab.at(60_000);
+    lab.store.revive(&id, "").await.unwrap();
+    assert_eq!(last_told(&lab).await, ("revived", Place::Ready));
+    let (_, fence) = claim_one(&lab, "w").await;
+    let how = Opening::of(Effect::Once);
+    lab.store.step_begin(&id, fence, "charge", how).await.unwrap();
+    settle(&lab, &id, fence, Outcome::Unknown).await;
+    let said = Resolution { step: None, happened: true, result: b"1" };
+    lab.store.resolve(&id, said, "").await.unwrap();
+    assert_eq!(last_told(&lab).await, ("resolved", Place::Ready), "somebody knows now");
+    let (_, fence) = claim_one(&lab, "w").await;
+    settle(&lab, &id, fence, Outcome::Done).await;
+    lab.finish().await;
+}
+
+#[tokio::test]
+async fn a_blocked_job_that_is_edited_is_told_as_planned() {
+    let lab = Lab::new().await;
+    lab.store.set_listening(true).await.unwrap();
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let mut job = Puppet::job(&lab.store, "done");
+        job.resources = vec![Resource { name: "r".to_owned(), shared: false }];
+        ids.push(lab.enqueue(job).await);
+    }
+    assert_eq!(last_told(&lab).await, ("blocked", Place::Blocked));
+    let edit = Edit {
+        expected_seq: None,
+        cutoff: None,
+        run_at: Some(NOON + 60_000),
+        meta: Bytes::new(),
+        args: Bytes::from_static(b"1"),
+        note: String::new(),
+        ticket: None,
+    };
+    lab.store.edit(&ids[1], &edit).await.unwrap();
+    assert_eq!(last_told(&lab).await, ("edited", Place::Scheduled));
+    let (_, fence) = claim_one(&lab, "w").await;
+    settle(&lab, &ids[0], fence, Outcome::Done).await;
     lab.finish().await;
 }
 

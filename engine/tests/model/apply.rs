@@ -14,7 +14,7 @@ impl Model {
     pub(crate) fn apply(&mut self, verb: &Verb) -> Option<String> {
         self.nth += 1;
         Some(match verb {
-            Verb::Claim { .. } | Verb::ClaimAgain { .. } | Verb::Promote => return None,
+            Verb::Claim { .. } | Verb::ClaimAgain { .. } | Verb::Promote | Verb::OutboxRead { .. } => return None,
             Verb::Enqueue { jobs, most } => format!("{:?}", self.enqueue(jobs, *most)),
             Verb::Settle { jobs, fence, outcome, plain } => {
                 let asked: Vec<_> =
@@ -42,6 +42,9 @@ impl Model {
             }
             Verb::StepBegin { .. } | Verb::StepEnd { .. } | Verb::Suspend { .. } => self.apply_workflow(verb),
             Verb::Signal { .. } | Verb::Spawn { .. } | Verb::UndoBegin { .. } => self.apply_workflow(verb),
+            Verb::Listen(_) | Verb::OutboxRoute { .. } | Verb::DeliveryClaim { .. } => self.apply_delivery(verb),
+            Verb::DeliverySettle { .. } | Verb::DeliveryReplay { .. } => self.apply_delivery(verb),
+            Verb::DeliverySettleAgain { .. } | Verb::DeliveriesForget { .. } => self.apply_delivery(verb),
             _ => self.apply_gate(verb),
         })
     }

@@ -17,6 +17,8 @@ pub(crate) enum Theme {
     Gates,
     /// Steps, waits, signals, children, undo.
     Workflow,
+    /// The outbox and what is made of it.
+    Deliveries,
     /// All of it.
     All,
 }
@@ -69,8 +71,10 @@ impl Generator<'_> {
             Theme::Life if roll < 90 => self.life(),
             Theme::Gates if roll < 88 => self.gate(),
             Theme::Workflow if roll < 94 => self.workflow(),
+            Theme::Deliveries if roll < 92 => self.delivery(),
             Theme::All if roll < 68 => self.gate(),
-            Theme::All if roll < 84 => self.workflow(),
+            Theme::All if roll < 82 => self.workflow(),
+            Theme::All if roll < 88 => self.delivery(),
             _ => self.life(),
         }
     }
@@ -103,7 +107,7 @@ impl Generator<'_> {
             attempts: self.any(&[1, 2, 3]),
             idempotency: self.yes(10).then(|| (self.below(2) as u8, self.below(2) as u8)),
             allowance: if self.yes(12) { Some(self.yes(70)) } else { None },
-            notify: self.yes(10),
+            notify: self.yes(if self.theme == Theme::Deliveries { 60 } else { 10 }),
         }
     }
 

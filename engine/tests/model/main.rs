@@ -8,8 +8,10 @@
 mod apply;
 mod claims;
 mod control;
+mod deliveries;
 mod gates;
 mod generate;
+mod generate_deliveries;
 mod generate_gates;
 mod life;
 mod model;
@@ -18,7 +20,9 @@ mod resources;
 mod run;
 mod seed;
 mod seen;
+mod seen_deliveries;
 mod send;
+mod send_deliveries;
 mod shrink;
 mod upkeep;
 mod verbs;
@@ -89,6 +93,11 @@ async fn the_store_obeys_gates_as_the_model_says() {
 #[tokio::test]
 async fn the_store_keeps_workflows_as_the_model_says() {
     play(Theme::Workflow).await;
+}
+
+#[tokio::test]
+async fn the_store_delivers_as_the_model_says() {
+    play(Theme::Deliveries).await;
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use leasehold_engine::{
 };
 
 use crate::{
+    deliveries::Outbox,
     gates::Gates,
     order::Lane,
     verbs::{Fence, J, RESOURCES, What},
@@ -113,8 +114,7 @@ pub(crate) struct Model {
     pub(crate) turns: BTreeMap<Lane, (usize, Vec<usize>)>,
     /// Somebody wants to be told of all that happens.
     pub(crate) listening: bool,
-    /// How many events of forgotten jobs were told.
-    pub(crate) told_before: u64,
+    pub(crate) outbox: Outbox,
     pub(crate) last_fence: u64,
     /// How many verbs there were.
     pub(crate) nth: i64,
@@ -148,7 +148,7 @@ impl Model {
             claims: BTreeMap::new(),
             turns: BTreeMap::new(),
             listening: false,
-            told_before: 0,
+            outbox: Outbox::default(),
             last_fence: 0,
             nth: 0,
         }
@@ -160,12 +160,6 @@ impl Model {
 
     pub(crate) fn job(&mut self, j: J) -> &mut Job {
         self.jobs.get_mut(&j).expect("a job that is there")
-    }
-
-    /// How many events were told: seq counts them.
-    pub(crate) fn told(&self) -> u64 {
-        let told = self.jobs.values().filter(|job| self.listening || job.what.notify);
-        self.told_before + told.map(|job| u64::from(job.seq)).sum::<u64>()
     }
 
     /// Jobs that have not ended.

@@ -9,10 +9,12 @@ use leasehold_engine::{
 
 use crate::{
     claims::Asked,
+    deliveries::Delivery,
     model::Model,
     seen::Seen,
+    seen_deliveries,
     send::Far,
-    verbs::{FREEZES, Fence, J, JOBS, KINDS, Line, Part, QUEUES, SIGNALS, STEPS, TENANTS, Verb},
+    verbs::{Arrival, ENDPOINTS, FREEZES, Fence, J, JOBS, KINDS, Line, Part, QUEUES, SIGNALS, STEPS, TENANTS, Verb},
 };
 
 /// The key of the last signals, which no sequence has.
@@ -97,6 +99,7 @@ impl Play<'_> {
             // A worker undoes only what has an undo.
             Verb::UndoBegin { job, .. } => self.model.jobs.get(job).is_some_and(|job| !job.undo),
             Verb::ClaimAgain { worker } => self.last_claims[*worker].is_none(),
+            Verb::OutboxRoute { sender } => self.model.outbox.read[*sender].is_empty(),
             _ => false,
         }
     }
@@ -124,13 +127,20 @@ impl Play<'_> {
                 seen.compare(&mut self.model)?;
                 String::new()
             }
+            Verb::OutboxRead { sender, most } => {
+                // What was told until now is known only when the records are.
+                self.compare()?;
+                let entries = self.bench.far.outbox_read(*most).await?;
+                self.model.judge_read(*sender, *most, &entries)?;
+                format!("{:?}", entries.iter().map(|entry| &entry.entry).collect::<Vec<_>>())
+            }
             _ => self.plain(verb).await?,
         };
         Ok(answer)
     }
 
     async fn plain(&mut self, verb: &Verb) -> Result<String, String> {
-        if matches!(verb, Verb::Prune { .. }) && self.since > 0 {
+        if matches!(verb, Verb::Prune { .. } | Verb::Listen(_)) && self.since > 0 {
             self.compare()?;
         }
         let before = if matches!(verb, Verb::Advance { .. }) {
@@ -155,7 +165,8 @@ impl Play<'_> {
 
     pub(crate) fn compare(&mut self) -> Result<(), String> {
         self.since = 0;
-        Seen::look(&mut self.bench.redis, &self.model).compare(&mut self.model)
+        Seen::look(&mut self.bench.redis, &self.model).compare(&mut self.model)?;
+        seen_deliveries::compare(&mut self.bench.redis, &self.model)
     }
 
     async fn claim(&mut self, verb: &Verb, request: u64) -> Result<String, String> {
@@ -189,13 +200,34 @@ impl Play<'_> {
                 self.verb(&verb, false).await.map_err(|text| format!("at the end, {verb:?}: {text}"))?;
             }
             if self.model.jobs.values().all(|job| job.place.is_final()) {
-                self.compare()?;
+                self.deliver_all().await?;
                 return self.audit().await;
             }
         }
         let left = self.model.jobs.iter().filter(|(_, job)| !job.place.is_final());
         let left: Vec<_> = left.map(|(j, job)| (j, job.place, job.hold.as_deref())).collect();
         Err(format!("these cannot come to an end: {left:?}"))
+    }
+
+    /// A sender that nothing stops: all that was told reaches all who hear it.
+    async fn deliver_all(&mut self) -> Result<(), String> {
+        let mut verbs = vec![Verb::OutboxRead { sender: 0, most: 1000 }, Verb::OutboxRoute { sender: 0 }];
+        while !verbs.is_empty() {
+            for verb in verbs {
+                self.verb(&verb, false).await.map_err(|text| format!("at the end, {verb:?}: {text}"))?;
+            }
+            let due = self.model.outbox.pending().map(|delivery| delivery.due).max();
+            let ms = due.map_or(0, |due| (due - self.model.now).max(0));
+            let settle =
+                |delivery: &Delivery| Verb::DeliverySettle { parcel: delivery.parcel, how: Arrival::Delivered };
+            verbs = due.map_or(Vec::new(), |_| {
+                let claims = (0..ENDPOINTS.len()).map(|to| Verb::DeliveryClaim { to, most: 1000, lease_ms: 1000 });
+                let settles = self.model.outbox.pending().map(settle);
+                [Verb::Advance { ms }].into_iter().chain(claims).chain(settles).collect()
+            });
+        }
+        self.compare()?;
+        if self.model.outbox.told() > 0 { Err("something is told to nobody".to_owned()) } else { Ok(()) }
     }
 
     pub(crate) async fn audit(&mut self) -> Result<(), String> {

@@ -84,16 +84,22 @@ impl Seen {
         if self.units != model.units {
             return Err(format!("{} units of the allowance should be used, and {} are", model.units, self.units));
         }
-        if self.told != model.told() {
-            return Err(format!("{} events should be told, and {} are", model.told(), self.told));
+        if self.told != model.outbox.told() {
+            return Err(format!("{} events should be told, and {} are", model.outbox.told(), self.told));
         }
         Ok(())
     }
 
     fn compare_job(&self, model: &mut Model, j: J, record: &JobRecord, last: u64) -> Result<(), String> {
+        let listening = model.listening;
         let job = model.job(j);
+        let before = job.seq;
         let found = compare_fields(job, record, self.hold(j)).and_then(|()| compare_fence(job, record, last));
         found.map_err(|text| format!("{j:?}: {text}"))?;
+        let told = (listening || job.what.notify).then(|| (job.what.tenant, before + 1..=job.seq));
+        if let Some((tenant, seqs)) = told {
+            model.outbox.tell(j, tenant, seqs);
+        }
         model.last_fence = model.last_fence.max(record.fence);
         Ok(())
     }

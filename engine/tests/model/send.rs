@@ -36,7 +36,7 @@ pub(crate) struct Far {
     pub(crate) store: Store,
 }
 
-fn text<T: Debug>(answer: Result<T, StoreError>) -> String {
+pub(crate) fn text<T: Debug>(answer: Result<T, StoreError>) -> String {
     match answer {
         Ok(answer) => format!("{answer:?}"),
         Err(StoreError::UnknownAnswer { answer, .. }) => answer,
@@ -109,7 +109,7 @@ impl Far {
     pub(crate) async fn send(&self, verb: &Verb, model: &Model) -> String {
         let store = &self.store;
         match verb {
-            Verb::Claim { .. } | Verb::ClaimAgain { .. } => String::new(),
+            Verb::Claim { .. } | Verb::ClaimAgain { .. } | Verb::OutboxRead { .. } => String::new(),
             Verb::Enqueue { jobs, most } => {
                 let jobs: Vec<_> = jobs.iter().map(|(j, what)| Self::new_job(model, *j, what)).collect();
                 text(store.enqueue(&jobs, *most).await)
@@ -135,6 +135,9 @@ impl Far {
             Verb::Settle { .. } | Verb::Renew { .. } => self.settle(verb, model).await,
             Verb::StepBegin { .. } | Verb::StepEnd { .. } | Verb::Suspend { .. } => self.step(verb, model).await,
             Verb::Signal { .. } | Verb::Spawn { .. } | Verb::UndoBegin { .. } => self.family(verb, model).await,
+            Verb::Listen(_) | Verb::OutboxRoute { .. } | Verb::DeliveryClaim { .. } => self.deliver(verb, model).await,
+            Verb::DeliverySettle { .. } | Verb::DeliveryReplay { .. } => self.deliver(verb, model).await,
+            Verb::DeliverySettleAgain { .. } | Verb::DeliveriesForget { .. } => self.deliver(verb, model).await,
             _ => self.gate(verb, model).await,
         }
     }

@@ -66,9 +66,7 @@ impl Model {
     }
 
     pub(crate) fn forget(&mut self, j: J) {
-        let job = self.jobs.remove(&j);
-        let told = job.filter(|job| self.listening || job.what.notify);
-        self.told_before += told.map_or(0, |job| u64::from(job.seq));
+        self.jobs.remove(&j);
         self.forgotten.insert(j);
     }
 

@@ -31,6 +31,8 @@ pub(crate) const STEPS: [(&str, Effect, bool); 5] = [
     ("wipe", Effect::Once, false),
     ("overwrite", Effect::Fenced, false),
 ];
+/// Who hears of what happens: the name, and of which tenant alone, if not of all.
+pub(crate) const ENDPOINTS: [(&str, Option<usize>); 2] = [("a", None), ("b", Some(1))];
 /// How long a lease lasts, ms.
 pub(crate) const LEASE_MS: i64 = 10_000;
 /// Units of the one allowance.
@@ -139,6 +141,35 @@ impl Wait {
             _ => None,
         }
     }
+}
+
+/// What is told of one change of a job, on its way to one endpoint.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Parcel {
+    pub(crate) to: usize,
+    pub(crate) job: J,
+    pub(crate) seq: u32,
+}
+
+impl Parcel {
+    /// The delivery's id: the same whoever makes it.
+    pub(crate) fn id(&self) -> String {
+        format!("{:?}-{}", self.job, self.seq)
+    }
+}
+
+impl fmt::Debug for Parcel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} to {}", self.id(), ENDPOINTS[self.to].0)
+    }
+}
+
+/// How an attempt to deliver ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    Delivered,
+    Retry { ms: i64 },
+    Exhausted,
 }
 
 /// One verb.
@@ -259,6 +290,37 @@ pub(crate) enum Verb {
     Advance {
         ms: i64,
     },
+    /// Somebody wants to be told of all that happens from now on, or nobody does any more.
+    Listen(bool),
+    /// A sender reads the oldest entries of the outbox; it may vanish before it makes deliveries of them.
+    OutboxRead {
+        sender: usize,
+        most: usize,
+    },
+    /// It makes deliveries of what it read last, perhaps late, perhaps once more.
+    OutboxRoute {
+        sender: usize,
+    },
+    DeliveryClaim {
+        to: usize,
+        most: usize,
+        lease_ms: i64,
+    },
+    DeliverySettle {
+        parcel: Parcel,
+        how: Arrival,
+    },
+    /// What a sender said of a delivery first, said once more after other things happened.
+    DeliverySettleAgain {
+        parcel: Parcel,
+    },
+    DeliveryReplay {
+        parcel: Parcel,
+    },
+    DeliveriesForget {
+        to: usize,
+        most: usize,
+    },
 }
 
 /// A verb, and whether its first reply was lost, so that it was sent twice.
@@ -282,6 +344,8 @@ impl Verb {
             Self::StepEnd { .. } | Self::Signal { .. } | Self::Revive { .. } | Self::Resolve { .. } => false,
             Self::Promote | Self::Rescue | Self::Cascade | Self::Prune { .. } => false,
             Self::Unlimit { .. } | Self::Unfreeze { .. } | Self::ClockJumped(_) => false,
+            // What was taken is under a lease; what was routed or forgotten is no more there.
+            Self::DeliveryClaim { .. } | Self::OutboxRoute { .. } | Self::DeliveriesForget { .. } => false,
             _ => true,
         }
     }

@@ -12,13 +12,13 @@ local function cancel_job(r, note)
     return 'cancelled'
   end
   set(r, CANCEL)
-  event(r, 'cancelling', note)
-  if r.place == RUNNING then
-    asked[#asked + 1] = r.id
-  elseif rests and r.place ~= READY then
+  local goes_on = rests and r.place ~= READY
+  if goes_on then
     step_out(r)
-    enter_due(r)
+    r.place = READY
   end
+  event(r, 'cancelling', note)
+  if goes_on then enter_due(r) elseif r.place == RUNNING then asked[#asked + 1] = r.id end
   return 'cancelling'
 end
 

@@ -8,6 +8,6 @@ redis.call('HSET', key, 'state', 'pending', 'attempt', 0, 'replay', 1)
 redis.call('PERSIST', key)
 redis.call('PERSIST', key .. ':log')
 redis.call('ZADD', queue_key(endpoint), NOW, id)
-redis.call('ZADD', prefix .. ':endpoints_due', 'LT', NOW, endpoint)
+set_next_due(endpoint)
 redis.call('PUBLISH', prefix .. ':wake', '!deliveries')
 return 1

@@ -6,6 +6,9 @@ local key = delivery_key(endpoint, id)
 if redis.call('EXISTS', key) == 0 then return 'gone' end
 -- A sender that comes late does not send again what another has ended.
 if redis.call('HGET', key, 'state') ~= 'pending' then return 'ok' end
+-- Sent again after a lost reply it changes nothing, however late (E10): not the log, not a lease that another has taken since,
+-- not a replay that somebody asked for meanwhile. No two attempts have the same line.
+if redis.call('LPOS', key .. ':log', log) then return 'ok' end
 redis.call('RPUSH', key .. ':log', log)
 redis.call('LTRIM', key .. ':log', -20, -1)
 if outcome == 'retry' then

@@ -23,6 +23,8 @@ local tail = string.sub(r.body, fixed + 1)
 r.body = string.sub(r.body, 1, r.identity_len) .. meta .. args .. tail
 r.meta_len, r.args_len, r.rewritten = #meta, #args, true
 r.run_at = run_at and math.max(run_at, NOW) or r.run_at
+-- It is told where it goes from here.
+r.place = r.run_at > NOW and SCHEDULED or READY
 event(r, 'edited', note)
 if r.run_at > NOW then
   -- What is planned for later keeps nothing from others until then.

@@ -23,12 +23,15 @@ if named ~= '' and happened then
 elseif named ~= '' then
   redis.call('HDEL', key, named)
 end
-event(r, 'resolved', note)
+local ends = has(r, CANCEL) and not has(r, UNDO)
 -- Of the others nobody said anything yet.
 if #open_ones <= 1 then
   leave(r)
   for _, flag in ipairs({ ONCE_OPEN, CLOSING, CLOSING_AGAIN }) do clear(r, flag) end
-  if has(r, CANCEL) and not has(r, UNDO) then
+  -- Told as unknown it would seem so until it starts.
+  if not ends then r.place = READY end
+  event(r, 'resolved', note)
+  if ends then
     finish(r, CANCELLED, 'cancelled', '')
     unlock(r)
   else
@@ -36,6 +39,8 @@ if #open_ones <= 1 then
     r.run_at = NOW
     enter_due(r)
   end
+else
+  event(r, 'resolved', note)
 end
 flush()
 return answer(request, 'resolved', named)

@@ -9,6 +9,7 @@ local r = load(id)
 if not r then return { 'gone', '' } end
 if r.place == BLOCKED and r.reason == CODE_CHANGED then
   leave(r)
+  r.place = READY
   event(r, 'revived', note)
   enter_due(r)
   flush()
@@ -38,6 +39,8 @@ end
 -- An undo that goes on keeps the error that it is for.
 if not (has(r, UNDOING) and has(r, UNDO)) then put_outcome(r, '', '') end
 r.attempt, r.run_at, r.finished_at = 0, math.max(r.run_at, NOW), 0
+-- Who hears of it is told where it goes: a dead job it is no more.
+r.place = r.run_at > NOW and SCHEDULED or READY
 event(r, 'revived', note)
 if r.run_at > NOW then enter(r, SCHEDULED) else enter_due(r) end
 flush()
