@@ -15,6 +15,9 @@ impl Model {
         self.nth += 1;
         Some(match verb {
             Verb::Claim { .. } | Verb::ClaimAgain { .. } | Verb::Promote | Verb::OutboxRead { .. } => return None,
+            Verb::FireLook { .. } | Verb::FireSeen { .. } => return None,
+            Verb::SchedulePut { .. } | Verb::SchedulePause { .. } => self.apply_schedule(verb),
+            Verb::ScheduleRemove { .. } | Verb::Fire { .. } => self.apply_schedule(verb),
             Verb::Enqueue { jobs, most } => format!("{:?}", self.enqueue(jobs, *most)),
             Verb::Settle { jobs, fence, outcome, plain } => {
                 let asked: Vec<_> =

@@ -19,6 +19,8 @@ pub(crate) enum Theme {
     Workflow,
     /// The outbox and what is made of it.
     Deliveries,
+    /// Schedules and who fires them.
+    Schedules,
     /// All of it.
     All,
 }
@@ -63,6 +65,9 @@ impl Generator<'_> {
 
     fn verb(&mut self) -> Verb {
         let roll = self.below(100);
+        if self.theme == Theme::Schedules && self.yes(45) {
+            return self.schedule();
+        }
         match self.theme {
             _ if roll < 16 => self.enqueue(),
             _ if roll < 36 => self.claim(),
@@ -72,9 +77,11 @@ impl Generator<'_> {
             Theme::Gates if roll < 88 => self.gate(),
             Theme::Workflow if roll < 94 => self.workflow(),
             Theme::Deliveries if roll < 92 => self.delivery(),
-            Theme::All if roll < 68 => self.gate(),
-            Theme::All if roll < 82 => self.workflow(),
-            Theme::All if roll < 88 => self.delivery(),
+            Theme::Schedules if roll < 94 => self.schedule(),
+            Theme::All if roll < 66 => self.gate(),
+            Theme::All if roll < 78 => self.workflow(),
+            Theme::All if roll < 85 => self.delivery(),
+            Theme::All if roll < 92 => self.schedule(),
             _ => self.life(),
         }
     }

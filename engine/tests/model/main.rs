@@ -13,16 +13,20 @@ mod gates;
 mod generate;
 mod generate_deliveries;
 mod generate_gates;
+mod generate_schedules;
 mod life;
 mod model;
 mod order;
 mod resources;
 mod run;
+mod schedules;
 mod seed;
 mod seen;
 mod seen_deliveries;
+mod seen_schedules;
 mod send;
 mod send_deliveries;
+mod send_schedules;
 mod shrink;
 mod upkeep;
 mod verbs;
@@ -36,7 +40,7 @@ use run::{Bench, Care};
 use verbs::Line;
 
 /// Sequences that each test plays.
-const SEQUENCES: u64 = 2500;
+const SEQUENCES: u64 = 2000;
 /// Every so many sequences one is brought to its end and audited.
 const TO_THE_END: u64 = 5;
 /// In every so many somebody listens to all that happens.
@@ -98,6 +102,11 @@ async fn the_store_keeps_workflows_as_the_model_says() {
 #[tokio::test]
 async fn the_store_delivers_as_the_model_says() {
     play(Theme::Deliveries).await;
+}
+
+#[tokio::test]
+async fn the_store_fires_schedules_as_the_model_says() {
+    play(Theme::Schedules).await;
 }
 
 #[tokio::test]

@@ -3,7 +3,10 @@
 //! Invariant: what can be derived is not kept. Who holds a resource, who stands in a line, how many run: each is counted
 //! from the jobs when it is asked for, so that the model cannot disagree with itself.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet, VecDeque},
+};
 
 use leasehold_engine::{
     JobId, Place,
@@ -15,7 +18,8 @@ use crate::{
     deliveries::Outbox,
     gates::Gates,
     order::Lane,
-    verbs::{Fence, J, RESOURCES, What},
+    schedules::Schedules,
+    verbs::{Fence, J, JOBS, RESOURCES, What},
 };
 
 /// A time that does not come by itself.
@@ -94,7 +98,7 @@ pub(crate) struct Job {
 #[derive(Clone)]
 pub(crate) struct Model {
     pub(crate) now: i64,
-    /// The ids of `J0` and so on, rising.
+    /// The ids of `J0` and so on; those of `J10` and so on are nobody's until a schedule makes the job.
     pub(crate) ids: Vec<JobId>,
     pub(crate) jobs: BTreeMap<J, Job>,
     pub(crate) forgotten: BTreeSet<J>,
@@ -115,6 +119,7 @@ pub(crate) struct Model {
     /// Somebody wants to be told of all that happens.
     pub(crate) listening: bool,
     pub(crate) outbox: Outbox,
+    pub(crate) schedules: Schedules,
     pub(crate) last_fence: u64,
     /// How many verbs there were.
     pub(crate) nth: i64,
@@ -149,6 +154,7 @@ impl Model {
             turns: BTreeMap::new(),
             listening: false,
             outbox: Outbox::default(),
+            schedules: Schedules::default(),
             last_fence: 0,
             nth: 0,
         }
@@ -156,6 +162,16 @@ impl Model {
 
     pub(crate) fn id(&self, j: J) -> &JobId {
         &self.ids[usize::from(j.0)]
+    }
+
+    /// All that there may be.
+    pub(crate) fn names(&self) -> impl Iterator<Item = J> + use<> {
+        (0..JOBS + self.schedules.made).map(J)
+    }
+
+    /// Redis puts alike ones in the order of their ids.
+    pub(crate) fn in_order(&self, a: (i64, J), b: (i64, J)) -> Ordering {
+        a.0.cmp(&b.0).then_with(|| self.id(a.1).as_str().cmp(self.id(b.1).as_str()))
     }
 
     pub(crate) fn job(&mut self, j: J) -> &mut Job {

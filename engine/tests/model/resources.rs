@@ -29,7 +29,7 @@ impl Model {
         let line = line_of(resource);
         let waits = |job: &Job| job.place == Place::Blocked && job.hold.as_ref() == Some(&line);
         let waiting = self.jobs.iter().filter(|(_, job)| waits(job));
-        waiting.min_by_key(|(j, job)| (job.run_at, **j)).map(|(j, _)| *j)
+        waiting.map(|(j, job)| (job.run_at, *j)).min_by(|a, b| self.in_order(*a, *b)).map(|(_, j)| j)
     }
 
     fn shares(&self, j: J, resource: usize) -> bool {

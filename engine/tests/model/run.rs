@@ -12,9 +12,12 @@ use crate::{
     deliveries::Delivery,
     model::Model,
     seen::Seen,
-    seen_deliveries,
+    seen_deliveries, seen_schedules,
     send::Far,
-    verbs::{Arrival, ENDPOINTS, FREEZES, Fence, J, JOBS, KINDS, Line, Part, QUEUES, SIGNALS, STEPS, TENANTS, Verb},
+    verbs::{
+        Arrival, ENDPOINTS, Expected, FREEZES, Fence, J, JOBS, KINDS, Line, Part, QUEUES, SIGNALS, SLOT_JOBS, STEPS,
+        TENANTS, Verb,
+    },
 };
 
 /// The key of the last signals, which no sequence has.
@@ -66,7 +69,7 @@ impl Bench {
             self.far.store.set_listening(true).await.expect("an answer");
         }
         self.far.store.set_time(NOON);
-        let mut ids: Vec<JobId> = (0..JOBS).map(|_| self.far.store.new_id("t1")).collect();
+        let mut ids: Vec<JobId> = (0..JOBS + SLOT_JOBS).map(|_| self.far.store.new_id("t1")).collect();
         ids.sort();
         let model = Model { listening: care.listening, ..Model::new(NOON, ids) };
         Play { bench: self, model, requests: 0, last_claims: [None, None], care, since: 0 }
@@ -99,6 +102,11 @@ impl Play<'_> {
             // A worker undoes only what has an undo.
             Verb::UndoBegin { job, .. } => self.model.jobs.get(job).is_some_and(|job| !job.undo),
             Verb::ClaimAgain { worker } => self.last_claims[*worker].is_none(),
+            // There are not so many names.
+            Verb::Fire { .. } => self.model.schedules.made + 8 > SLOT_JOBS,
+            Verb::FireSeen { process, .. } => {
+                self.model.schedules.looked[*process].is_none() || self.model.schedules.made + 8 > SLOT_JOBS
+            }
             Verb::OutboxRoute { sender } => self.model.outbox.read[*sender].is_empty(),
             _ => false,
         }
@@ -134,6 +142,21 @@ impl Play<'_> {
                 self.model.judge_read(*sender, *most, &entries)?;
                 format!("{:?}", entries.iter().map(|entry| &entry.entry).collect::<Vec<_>>())
             }
+            Verb::FireLook { process } => {
+                self.bench.far.fire_look(&mut self.model, *process).await?;
+                String::new()
+            }
+            Verb::FireSeen { process, decisions, again } => {
+                self.bench.far.fire_seen(&mut self.model, *process, (*decisions, *again)).await?;
+                self.compare()?;
+                seen_schedules::compare(&self.bench.far, &self.model).await?;
+                String::new()
+            }
+            Verb::Fire { .. } | Verb::SchedulePut { .. } | Verb::SchedulePause { .. } => {
+                let answer = self.plain(verb).await?;
+                seen_schedules::compare(&self.bench.far, &self.model).await?;
+                answer
+            }
             _ => self.plain(verb).await?,
         };
         Ok(answer)
@@ -157,7 +180,7 @@ impl Play<'_> {
             return Err(format!("it answered {answer}, and {meant} was expected"));
         }
         self.since += 1;
-        if self.since >= self.care.every || matches!(verb, Verb::Rescue | Verb::Prune { .. }) {
+        if self.since >= self.care.every || matches!(verb, Verb::Rescue | Verb::Prune { .. } | Verb::Fire { .. }) {
             self.compare()?;
         }
         Ok(answer)
@@ -242,6 +265,8 @@ impl Play<'_> {
         let stops = parts.into_iter().filter(|part| gates.is_stopped(*part));
         let mut verbs: Vec<Verb> = stops.flat_map(|part| [Verb::Resume(part), Verb::Unkill(part)]).collect();
         verbs.extend((0..FREEZES.len()).filter(|n| gates.freezes.contains_key(n)).map(|name| Verb::Unfreeze { name }));
+        let schedules = self.model.schedules.kept.keys();
+        verbs.extend(schedules.map(|of| Verb::ScheduleRemove { of: *of, expected: Expected::Any }));
         verbs.extend(gates.clock_jumped.then_some(Verb::ClockJumped(false)));
         verbs
     }

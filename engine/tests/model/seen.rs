@@ -8,7 +8,7 @@ use leasehold_engine::{JobRecord, Place, model::BlockedBy};
 
 use crate::{
     model::{Job, Model},
-    verbs::{J, JOBS, RESOURCES},
+    verbs::{J, RESOURCES},
 };
 
 /// What was seen.
@@ -19,23 +19,26 @@ pub(crate) struct Seen {
     locks: Vec<BTreeSet<J>>,
     units: i64,
     told: u64,
+    live: u64,
 }
 
-type Held = (Vec<Option<Vec<u8>>>, BTreeMap<String, String>, BTreeSet<String>, BTreeSet<String>, Option<i64>, u64);
+type Held =
+    (Vec<Option<Vec<u8>>>, BTreeMap<String, String>, BTreeSet<String>, BTreeSet<String>, Option<i64>, u64, Option<u64>);
 
 impl Seen {
     pub(crate) fn look(redis: &mut redis::Connection, model: &Model) -> Self {
         let mut pipe = redis::pipe();
         let key = |rest: &str| format!("{{lh:0}}:{rest}");
-        let keys: Vec<String> = model.ids.iter().map(|id| key(&format!("j:{id}"))).collect();
+        let keys: Vec<String> = model.names().map(|j| key(&format!("j:{}", model.id(j)))).collect();
         pipe.cmd("MGET").arg(keys).cmd("HGETALL").arg(key("holds"));
         for resource in RESOURCES {
             pipe.cmd("HKEYS").arg(key(&format!("lock:{resource}")));
         }
         pipe.cmd("GET").arg(key("allowance:units")).cmd("XLEN").arg(key("outbox"));
-        let (records, holds, ra, rb, units, told): Held = pipe.query(redis).expect("an answer of Redis");
-        let name = |id: &String| (0..JOBS).map(J).find(|j| model.id(*j).as_str() == id);
-        let mut seen = Self { units: units.unwrap_or(0), told, ..Self::default() };
+        pipe.cmd("HGET").arg(key("counters")).arg("live");
+        let (records, holds, ra, rb, units, told, live): Held = pipe.query(redis).expect("an answer of Redis");
+        let name = |id: &String| model.names().find(|j| model.id(*j).as_str() == id);
+        let mut seen = Self { units: units.unwrap_or(0), told, live: live.unwrap_or(0), ..Self::default() };
         for (n, bytes) in records.into_iter().enumerate() {
             let Some(bytes) = bytes else { continue };
             let record =
@@ -62,7 +65,7 @@ impl Seen {
     /// What the store says otherwise than the model; what only the store decides (fences of a rescue, seq) is taken over.
     pub(crate) fn compare(&self, model: &mut Model) -> Result<(), String> {
         let last = model.last_fence;
-        for j in (0..JOBS).map(J) {
+        for j in model.names() {
             if model.fading.contains(&j) && !self.records.contains_key(&j) {
                 model.forget(j);
             }
@@ -83,6 +86,10 @@ impl Seen {
         }
         if self.units != model.units {
             return Err(format!("{} units of the allowance should be used, and {} are", model.units, self.units));
+        }
+        // One that the model has never heard of, too, would be counted.
+        if self.live != model.live() {
+            return Err(format!("{} jobs should be on their way, and {} are", model.live(), self.live));
         }
         if self.told != model.outbox.told() {
             return Err(format!("{} events should be told, and {} are", model.outbox.told(), self.told));

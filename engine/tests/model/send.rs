@@ -71,28 +71,34 @@ fn opening(effect: Effect) -> Opening {
 
 impl Far {
     fn new_job(model: &Model, j: J, what: &What) -> NewJob {
-        let now = model.now;
-        let mut job = NewJob::new(model.id(j).clone(), KINDS[what.kind], TENANTS[what.tenant], vec![b'0']);
-        job.queue = QUEUES[what.queue].to_owned();
-        job.priority = priority(what.priority);
-        job.run_at = (what.run_in > 0).then_some(now + what.run_in);
-        let resource = |(n, shared): &(usize, bool)| Resource { name: RESOURCES[*n].to_owned(), shared: *shared };
-        job.resources = what.resources.iter().map(resource).collect();
-        job.key = what.key.then(|| KEY.to_owned());
-        job.destructive = what.destructive;
-        job.retry.max_attempts = what.attempts;
-        job.notify = what.notify;
-        job.idempotency = what.idempotency.map(|(key, content)| Idempotency {
-            key: format!("k{key}"),
-            digest: [content; 32],
-            ttl: Duration::from_secs(3600),
-        });
-        let resets_at = now + 86_400_000;
-        job.allowance =
-            what.allowance.map(|refund| Allowance { name: "units".to_owned(), limit: UNITS, resets_at, refund });
-        job
+        new_job(model.now, model.id(j).clone(), what)
     }
+}
 
+/// A job as a caller makes it.
+pub(crate) fn new_job(now: i64, id: JobId, what: &What) -> NewJob {
+    let mut job = NewJob::new(id, KINDS[what.kind], TENANTS[what.tenant], vec![b'0']);
+    job.queue = QUEUES[what.queue].to_owned();
+    job.priority = priority(what.priority);
+    job.run_at = (what.run_in > 0).then_some(now + what.run_in);
+    let resource = |(n, shared): &(usize, bool)| Resource { name: RESOURCES[*n].to_owned(), shared: *shared };
+    job.resources = what.resources.iter().map(resource).collect();
+    job.key = what.key.then(|| KEY.to_owned());
+    job.destructive = what.destructive;
+    job.retry.max_attempts = what.attempts;
+    job.notify = what.notify;
+    job.idempotency = what.idempotency.map(|(key, content)| Idempotency {
+        key: format!("k{key}"),
+        digest: [content; 32],
+        ttl: Duration::from_secs(3600),
+    });
+    let resets_at = now + 86_400_000;
+    job.allowance =
+        what.allowance.map(|refund| Allowance { name: "units".to_owned(), limit: UNITS, resets_at, refund });
+    job
+}
+
+impl Far {
     pub(crate) fn claim_of(worker: usize, want: usize, queues: &[usize], only: Option<usize>, request: u64) -> Claim {
         Claim {
             worker: WORKERS[worker].to_owned(),
@@ -138,6 +144,11 @@ impl Far {
             Verb::Listen(_) | Verb::OutboxRoute { .. } | Verb::DeliveryClaim { .. } => self.deliver(verb, model).await,
             Verb::DeliverySettle { .. } | Verb::DeliveryReplay { .. } => self.deliver(verb, model).await,
             Verb::DeliverySettleAgain { .. } | Verb::DeliveriesForget { .. } => self.deliver(verb, model).await,
+            Verb::SchedulePut { .. } | Verb::SchedulePause { .. } | Verb::ScheduleRemove { .. } => {
+                self.schedule(verb, model).await
+            }
+            Verb::Fire { most } => self.fire(model.now, model.most_of(*most)).await,
+            Verb::FireLook { .. } | Verb::FireSeen { .. } => String::new(),
             _ => self.gate(verb, model).await,
         }
     }

@@ -10,7 +10,7 @@ impl Model {
         for place in [Place::Scheduled, Place::Blocked, Place::Waiting] {
             let due = self.jobs.iter().filter(|(_, job)| job.place == place && job.until <= self.now);
             let mut due: Vec<(i64, J)> = due.map(|(j, job)| (job.until, *j)).collect();
-            due.sort_unstable();
+            due.sort_unstable_by(|a, b| self.in_order(*a, *b));
             for (_, j) in due {
                 self.leave(j);
                 self.enter_due(j);
@@ -25,7 +25,7 @@ impl Model {
     pub(crate) fn rescue(&mut self) -> Vec<J> {
         let lost = self.jobs.iter().filter(|(_, job)| job.place == Place::Running && job.until <= self.now);
         let mut lost: Vec<(i64, J)> = lost.map(|(j, job)| (job.until, *j)).collect();
-        lost.sort_unstable();
+        lost.sort_unstable_by(|a, b| self.in_order(*a, *b));
         for (_, j) in &lost {
             self.leave(*j);
             self.take_back(*j);

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use leasehold_engine::{Effect, Place, store::Outcome};
+use leasehold_engine::{Effect, Place, model::Missed, store::Outcome};
 
 /// Jobs are named by the sequence, not by their ids: `J0` to `J9`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,6 +16,18 @@ impl fmt::Debug for J {
 }
 
 pub(crate) const JOBS: u8 = 10;
+/// Jobs that schedules make are named after them, in the order in which they are made: `J10` and so on.
+pub(crate) const SLOT_JOBS: u8 = 24;
+/// Expressions and how long there is between their slots, ms.
+pub(crate) const CRONS: [(&str, i64); 3] =
+    [("0 */5 * * * *", 300_000), ("0 0 * * * *", 3_600_000), ("*/20 * * * * *", 20_000)];
+pub(crate) const MISSED: [Missed; 5] = [
+    Missed::Skip,
+    Missed::Once,
+    Missed::All { at_most: 2 },
+    Missed::Within { ms: 30_000 },
+    Missed::Within { ms: 400_000 },
+];
 pub(crate) const KINDS: [&str; 2] = ["copy", "pay"];
 pub(crate) const TENANTS: [&str; 2] = ["t1", "t2"];
 pub(crate) const QUEUES: [&str; 2] = ["fast", "slow"];
@@ -172,6 +184,36 @@ pub(crate) enum Arrival {
     Exhausted,
 }
 
+/// What a schedule asks for. There is one for each tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asks {
+    Plain,
+    /// A rule says no.
+    Refused,
+    /// It cannot be said now.
+    NotNow,
+    /// Takes a unit, and needs `ra`.
+    Scarce,
+}
+
+/// What is said of a schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rules {
+    pub(crate) cron: usize,
+    pub(crate) missed: usize,
+    pub(crate) paused: bool,
+    pub(crate) asks: Asks,
+}
+
+/// What a writer believes of a schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expected {
+    Any,
+    New,
+    Current,
+    Stale,
+}
+
 /// One verb.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verb {
@@ -321,6 +363,34 @@ pub(crate) enum Verb {
         to: usize,
         most: usize,
     },
+    SchedulePut {
+        of: usize,
+        rules: Rules,
+        expected: Expected,
+    },
+    SchedulePause {
+        of: usize,
+        paused: bool,
+        expected: Expected,
+    },
+    ScheduleRemove {
+        of: usize,
+        expected: Expected,
+    },
+    /// A process decides on all that is due.
+    Fire {
+        most: u64,
+    },
+    /// One looks at what is due; it may be stopped before it decides on anything.
+    FireLook {
+        process: usize,
+    },
+    /// It decides on some of what it saw, perhaps late; each decision loses its reply and is sent again, or not.
+    FireSeen {
+        process: usize,
+        decisions: usize,
+        again: bool,
+    },
 }
 
 /// A verb, and whether its first reply was lost, so that it was sent twice.
@@ -344,6 +414,8 @@ impl Verb {
             Self::StepEnd { .. } | Self::Signal { .. } | Self::Revive { .. } | Self::Resolve { .. } => false,
             Self::Promote | Self::Rescue | Self::Cascade | Self::Prune { .. } => false,
             Self::Unlimit { .. } | Self::Unfreeze { .. } | Self::ClockJumped(_) => false,
+            // Each call is a request of its own; each look sees what is left.
+            Self::ScheduleRemove { .. } | Self::Fire { .. } | Self::FireLook { .. } | Self::FireSeen { .. } => false,
             // What was taken is under a lease; what was routed or forgotten is no more there.
             Self::DeliveryClaim { .. } | Self::OutboxRoute { .. } | Self::DeliveriesForget { .. } => false,
             _ => true,
