@@ -40,6 +40,7 @@ mod schedules_stuck;
 mod signals;
 mod stalls;
 mod steps;
+mod told;
 mod undo;
 mod undo_fails;
 mod undo_later;

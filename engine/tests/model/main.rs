@@ -59,8 +59,7 @@ async fn sequence(bench: &mut Bench, theme: Theme, seed: u64, care: Care) -> Res
             return Err((lines, text));
         }
     }
-    let end = if care.to_the_end { play.bring_to_the_end().await } else { play.compare() };
-    end.map(|()| many).map_err(|text| (lines, text))
+    play.end().await.map(|()| many).map_err(|text| (lines, text))
 }
 
 async fn play(theme: Theme) {

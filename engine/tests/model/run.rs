@@ -212,7 +212,7 @@ impl Play<'_> {
     }
 
     /// Takes away what stops jobs (limits stay), and lets workers do what there is, until all have ended.
-    pub(crate) async fn bring_to_the_end(&mut self) -> Result<(), String> {
+    async fn bring_to_the_end(&mut self) -> Result<(), String> {
         self.compare()?;
         self.audit().await?;
         for verb in self.openings() {
@@ -230,6 +230,14 @@ impl Play<'_> {
         let left = self.model.jobs.iter().filter(|(_, job)| !job.place.is_final());
         let left: Vec<_> = left.map(|(j, job)| (j, job.place, job.hold.as_deref())).collect();
         Err(format!("these cannot come to an end: {left:?}"))
+    }
+
+    /// The end of a sequence: all is compared, and brought to its end or at least read by who hears of it.
+    pub(crate) async fn end(&mut self) -> Result<(), String> {
+        if self.care.to_the_end {
+            return self.bring_to_the_end().await;
+        }
+        self.verb(&Verb::OutboxRead { sender: 0, most: 1000 }, false).await.map(|_| ())
     }
 
     /// A sender that nothing stops: all that was told reaches all who hear it.

@@ -89,8 +89,7 @@ async fn differs(bench: &mut Bench, lines: &[Line], care: Care) -> Option<(usize
             return Some((nth + 1, why));
         }
     }
-    let end = if care.to_the_end { play.bring_to_the_end().await } else { play.compare() };
-    end.err().map(|why| (lines.len(), why))
+    play.end().await.err().map(|why| (lines.len(), why))
 }
 
 fn plainer_lines(line: &Line) -> Vec<Line> {
