@@ -39,6 +39,7 @@ impl Model {
                 self.prune(*place, *kind, *age_ms);
                 String::new()
             }
+            Verb::TicketIssue(ticket) => format!("{:?}", self.tickets.issue(*ticket, self.now)),
             Verb::Advance { ms } => {
                 self.now += ms;
                 String::new()

@@ -5,7 +5,7 @@ use rand::{RngExt, rngs::StdRng, seq::IndexedRandom};
 
 use crate::{
     model::Model,
-    verbs::{Fence, J, JOBS, KINDS, Line, RESOURCES, SIGNALS, STEPS, Verb, Wait, What},
+    verbs::{Fence, J, JOBS, KINDS, Line, RESOURCES, SIGNALS, STEPS, Ticket, Verb, Wait, What},
 };
 
 /// Which verbs a sequence is mostly made of.
@@ -114,6 +114,7 @@ impl Generator<'_> {
             attempts: self.any(&[1, 2, 3]),
             idempotency: self.yes(10).then(|| (self.below(2) as u8, self.below(2) as u8)),
             allowance: if self.yes(12) { Some(self.yes(70)) } else { None },
+            ticket: None,
             notify: self.yes(if self.theme == Theme::Deliveries { 60 } else { 10 }),
         }
     }
@@ -127,6 +128,9 @@ impl Generator<'_> {
     fn enqueue(&mut self) -> Verb {
         let many = self.any(&[1, 1, 1, 2, 3]);
         let mut jobs: Vec<(J, What)> = (0..many).map(|_| (self.new_name(), self.what())).collect();
+        if many == 1 && self.yes(if self.model.tickets.are_there() { 40 } else { 2 }) {
+            jobs[0].1.ticket = Some(self.ticket());
+        }
         if self.yes(30) {
             // Alike: the store takes such jobs in together.
             let first = jobs[0].1.clone();
@@ -137,6 +141,11 @@ impl Generator<'_> {
             jobs.dedup_by_key(|(j, _)| *j);
         }
         Verb::Enqueue { jobs, most: if self.yes(4) { 3 } else { 1000 } }
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        let mut rather = |other: u32| u8::from(self.yes(other));
+        Ticket { id: rather(40), code: rather(25), binding: rather(15) }
     }
 
     fn claim(&mut self) -> Verb {
@@ -190,6 +199,7 @@ impl Generator<'_> {
                 let step = if self.yes(10) { Some(self.below(STEPS.len())) } else { open };
                 Verb::Resolve { job, step, happened: self.yes(50) }
             }
+            7 if self.yes(40) => Verb::TicketIssue(self.ticket()),
             7 => Verb::Renew { job: self.job_in(&[Running]), fence: self.fence() },
             8 => Verb::Prune {
                 place: self.any(&[Succeeded, Cancelled, Dead]),

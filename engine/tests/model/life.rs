@@ -30,12 +30,18 @@ impl Model {
                 Enqueued::Conflict(first.clone())
             };
         }
+        if let Some(ticket) = what.ticket
+            && let Some((why, tries_left)) = self.tickets.refuse(j, ticket, self.now)
+        {
+            return Enqueued::TicketRefused { why, tries_left };
+        }
         if what.allowance.is_some() && self.units >= i64::from(UNITS) {
             return Enqueued::AllowanceSpent { used: self.units as u32 };
         }
         if self.live() >= most {
             return Enqueued::Full { live: self.live() };
         }
+        self.tickets.spend(what.ticket);
         self.units += i64::from(what.allowance.is_some());
         if let Some((key, content)) = what.idempotency {
             self.keys.insert((what.tenant, key), (id.clone(), content));

@@ -28,6 +28,7 @@ mod send;
 mod send_deliveries;
 mod send_schedules;
 mod shrink;
+mod tickets;
 mod upkeep;
 mod verbs;
 mod workflow;

@@ -19,6 +19,7 @@ use crate::{
     gates::Gates,
     order::Lane,
     schedules::Schedules,
+    tickets::Tickets,
     verbs::{Fence, J, JOBS, RESOURCES, What},
 };
 
@@ -120,6 +121,7 @@ pub(crate) struct Model {
     pub(crate) listening: bool,
     pub(crate) outbox: Outbox,
     pub(crate) schedules: Schedules,
+    pub(crate) tickets: Tickets,
     pub(crate) last_fence: u64,
     /// How many verbs there were.
     pub(crate) nth: i64,
@@ -155,6 +157,7 @@ impl Model {
             listening: false,
             outbox: Outbox::default(),
             schedules: Schedules::default(),
+            tickets: Tickets::default(),
             last_fence: 0,
             nth: 0,
         }

@@ -6,7 +6,7 @@ use std::{fmt::Debug, time::Duration};
 use leasehold_engine::{
     Allowance, Effect, Idempotency, JobId, NewJob, Priority, Resource, Store, StoreError,
     model::{
-        Sort,
+        Sort, TicketUse,
         gate::{Freeze, Gate, Limit, LimitScope, Note, Rate, Reach, Scope},
     },
     store::{Claim, Cutoff, Edit, Edited, Opening, Outcome, Resolution, Retention, Settlement},
@@ -17,8 +17,8 @@ use crate::{
     gates::KEY,
     model::Model,
     verbs::{
-        Counted, FREEZES, J, KINDS, LEASE_MS, Part, QUEUES, RESOURCES, SIGNALS, STEPS, TENANTS, UNITS, Verb, WORKERS,
-        Wait, What,
+        Counted, FREEZES, J, KINDS, LEASE_MS, Part, QUEUES, RESOURCES, SIGNALS, STEPS, TENANTS, TICKET_MS, TRIES,
+        Ticket, UNITS, Verb, WORKERS, Wait, What,
     },
     workflow::{spawn_step, wait_step},
 };
@@ -75,6 +75,11 @@ impl Far {
     }
 }
 
+fn ticket_use(ticket: Ticket) -> TicketUse {
+    let Ticket { id, code, binding } = ticket;
+    TicketUse { id: format!("k{id}"), digest: format!("d{code}"), binding: format!("b{binding}") }
+}
+
 /// A job as a caller makes it.
 pub(crate) fn new_job(now: i64, id: JobId, what: &What) -> NewJob {
     let mut job = NewJob::new(id, KINDS[what.kind], TENANTS[what.tenant], vec![b'0']);
@@ -92,6 +97,7 @@ pub(crate) fn new_job(now: i64, id: JobId, what: &What) -> NewJob {
         digest: [content; 32],
         ttl: Duration::from_secs(3600),
     });
+    job.ticket = what.ticket.map(ticket_use);
     let resets_at = now + 86_400_000;
     job.allowance =
         what.allowance.map(|refund| Allowance { name: "units".to_owned(), limit: UNITS, resets_at, refund });
@@ -134,6 +140,12 @@ impl Far {
             Verb::Cascade => text(store.cascade(0).await),
             Verb::Edit { .. } => self.edit(verb, model).await,
             Verb::Prune { .. } => self.prune(verb).await,
+            Verb::TicketIssue(ticket) => {
+                let used = ticket_use(*ticket);
+                let named = (used.id.as_str(), used.digest.as_str(), used.binding.as_str());
+                let [ttl, gap] = [TICKET_MS.0, TICKET_MS.1].map(|ms| Duration::from_millis(ms as u64));
+                text(store.ticket_issue(TENANTS[0], named, TRIES, ttl, gap).await)
+            }
             Verb::Advance { .. } => {
                 store.set_time(model.now);
                 String::new()

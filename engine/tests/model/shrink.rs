@@ -132,6 +132,7 @@ fn plainer_jobs(what: &What) -> Vec<What> {
         What { destructive: false, ..what.clone() },
         What { idempotency: None, ..what.clone() },
         What { allowance: None, ..what.clone() },
+        What { ticket: None, ..what.clone() },
         What { notify: false, ..what.clone() },
         What { queue: 0, ..what.clone() },
         What { tenant: 0, ..what.clone() },

@@ -47,6 +47,9 @@ pub(crate) const STEPS: [(&str, Effect, bool); 5] = [
 pub(crate) const ENDPOINTS: [(&str, Option<usize>); 2] = [("a", None), ("b", Some(1))];
 /// How long a lease lasts, ms.
 pub(crate) const LEASE_MS: i64 = 10_000;
+/// How long a ticket lasts, and how long until another is issued for the same, ms.
+pub(crate) const TICKET_MS: (i64, i64) = (5000, 1000);
+pub(crate) const TRIES: u32 = 2;
 /// Units of the one allowance.
 pub(crate) const UNITS: u32 = 2;
 
@@ -71,6 +74,16 @@ pub(crate) struct What {
     pub(crate) allowance: Option<bool>,
     /// Somebody wants to be told of each change.
     pub(crate) notify: bool,
+    /// Spends a ticket.
+    pub(crate) ticket: Option<Ticket>,
+}
+
+/// A code for something, as it was issued or as it is presented.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ticket {
+    pub(crate) id: u8,
+    pub(crate) code: u8,
+    pub(crate) binding: u8,
 }
 
 impl fmt::Debug for What {
@@ -91,6 +104,9 @@ impl fmt::Debug for What {
         }
         if let Some((key, content)) = self.idempotency {
             write!(f, ", idempotent by k{key} with content {content}")?;
+        }
+        if let Some(Ticket { id, code, binding }) = self.ticket {
+            write!(f, ", spends k{id} with code {code} for b{binding}")?;
         }
         match self.allowance {
             Some(refund) => write!(f, ", takes a unit{}", if refund { " (given back)" } else { "" }),
@@ -332,6 +348,8 @@ pub(crate) enum Verb {
     Advance {
         ms: i64,
     },
+    /// The code has two tries, ends after a while, and no other is issued for the same binding for a second.
+    TicketIssue(Ticket),
     /// Somebody wants to be told of all that happens from now on, or nobody does any more.
     Listen(bool),
     /// A sender reads the oldest entries of the outbox; it may vanish before it makes deliveries of them.
