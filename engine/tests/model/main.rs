@@ -46,6 +46,8 @@ const SEQUENCES: u64 = 2000;
 const TO_THE_END: u64 = 5;
 /// In every so many somebody listens to all that happens.
 const LISTENING: u64 = 4;
+/// Every so many are played on a store of several shards.
+const SHARDED: u64 = 3;
 
 /// Makes and plays one sequence; on a difference, its lines and what differs.
 async fn sequence(bench: &mut Bench, theme: Theme, seed: u64, care: Care) -> Result<usize, (Vec<Line>, String)> {
@@ -68,7 +70,13 @@ async fn play(theme: Theme) {
     println!("{theme:?}: {many} sequences from LEASEHOLD_SEED={seed} on");
     let (mut bench, began, mut verbs) = (Bench::new().await, Instant::now(), 0);
     for seed in seed..seed + many {
-        let care = Care { every: 3, to_the_end: seed % TO_THE_END == 0, listening: seed % LISTENING == 0 };
+        let is_one_of = |every: u64| seed % every == 0;
+        let care = Care {
+            every: 3,
+            to_the_end: is_one_of(TO_THE_END),
+            listening: is_one_of(LISTENING),
+            sharded: is_one_of(SHARDED),
+        };
         match sequence(&mut bench, theme, seed, care).await {
             Ok(played) => verbs += played,
             Err((lines, text)) => {

@@ -167,6 +167,16 @@ impl Model {
         &self.ids[usize::from(j.0)]
     }
 
+    /// Where all of it lies.
+    pub(crate) fn shard(&self) -> u16 {
+        self.ids[0].shard()
+    }
+
+    /// What a key of the store is called.
+    pub(crate) fn key(&self, rest: &str) -> String {
+        format!("{{lh:{}}}:{rest}", self.shard())
+    }
+
     /// All that there may be.
     pub(crate) fn names(&self) -> impl Iterator<Item = J> + use<> {
         (0..JOBS + self.schedules.made).map(J)

@@ -26,8 +26,14 @@ const LAST_KEY: u8 = 99;
 /// What a claim answers when there is nothing for it.
 const NOTHING: &str = "nothing";
 
+/// Shards of the stores that are played on. Both tenants lie in the last one: what is looked for in the first is not there.
+const SHARDS: [u16; 2] = [1, 3];
+
+/// Stores, and a way to look past each.
+pub(crate) struct Bench([Stand; 2]);
+
 /// A Redis, a store on it, and a way to look past the store.
-pub(crate) struct Bench {
+struct Stand {
     far: Far,
     redis: redis::Connection,
     _server: RedisServer,
@@ -42,11 +48,13 @@ pub(crate) struct Care {
     pub(crate) to_the_end: bool,
     /// Whether somebody listens to all that happens.
     pub(crate) listening: bool,
+    /// Whether the store has several shards.
+    pub(crate) sharded: bool,
 }
 
 /// A sequence on its way.
 pub(crate) struct Play<'a> {
-    bench: &'a mut Bench,
+    bench: &'a mut Stand,
     pub(crate) model: Model,
     requests: u64,
     last_claims: [Option<Verb>; 2],
@@ -56,23 +64,33 @@ pub(crate) struct Play<'a> {
 
 impl Bench {
     pub(crate) async fn new() -> Self {
-        let server = RedisServer::start();
-        let store = Store::open(StoreOptions::new(server.url())).await.expect("a store");
-        let redis = redis::Client::open(server.url()).and_then(|client| client.get_connection()).expect("a connection");
-        Self { far: Far { store }, redis, _server: server }
+        Self([Stand::new(SHARDS[0]).await, Stand::new(SHARDS[1]).await])
     }
 
     /// An empty store at noon.
     pub(crate) async fn play(&mut self, care: Care) -> Play<'_> {
-        redis::cmd("FLUSHDB").query::<()>(&mut self.redis).expect("an answer of Redis");
+        let stand = &mut self.0[usize::from(care.sharded)];
+        redis::cmd("FLUSHDB").query::<()>(&mut stand.redis).expect("an answer of Redis");
+        let store = &stand.far.store;
         if care.listening {
-            self.far.store.set_listening(true).await.expect("an answer");
+            store.set_listening(true).await.expect("an answer");
         }
-        self.far.store.set_time(NOON);
-        let mut ids: Vec<JobId> = (0..JOBS + SLOT_JOBS).map(|_| self.far.store.new_id("t1")).collect();
+        store.set_time(NOON);
+        let mut ids: Vec<JobId> = (0..JOBS + SLOT_JOBS).map(|_| store.new_id(TENANTS[0])).collect();
         ids.sort();
         let model = Model { listening: care.listening, ..Model::new(NOON, ids) };
-        Play { bench: self, model, requests: 0, last_claims: [None, None], care, since: 0 }
+        Play { bench: stand, model, requests: 0, last_claims: [None, None], care, since: 0 }
+    }
+}
+
+impl Stand {
+    async fn new(shards: u16) -> Self {
+        let server = RedisServer::start();
+        let store = Store::open(StoreOptions { shards, ..StoreOptions::new(server.url()) }).await.expect("a store");
+        let redis = redis::Client::open(server.url()).and_then(|client| client.get_connection()).expect("a connection");
+        let found = TENANTS.map(|tenant| store.shard_of(tenant));
+        assert_eq!(found, [shards - 1; 2], "the tenants' jobs lie in the last shard");
+        Self { far: Far { store, shard: shards - 1 }, redis, _server: server }
     }
 }
 
@@ -199,7 +217,13 @@ impl Play<'_> {
             self.compare()?;
         }
         let claim = Far::claim_of(*worker, *want, queues, *only, request);
-        let claimed = self.bench.far.store.claim(0, &claim).await.map_err(|error| format!("error: {error:?}"))?;
+        let claimed = self
+            .bench
+            .far
+            .store
+            .claim(self.bench.far.shard, &claim)
+            .await
+            .map_err(|error| format!("error: {error:?}"))?;
         let seen = Seen::look(&mut self.bench.redis, &self.model);
         if self.model.claims.get(worker).is_some_and(|(last, _)| *last == request) {
             self.model.judge_again(*worker, &claimed)?;

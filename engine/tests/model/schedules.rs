@@ -89,7 +89,7 @@ pub(crate) fn what_of(of: usize, asks: Asks) -> What {
 }
 
 /// The id of a slot's job, the same for whoever fires it.
-fn id_of(of: usize, rules: Rules, slot: i64) -> JobId {
+fn id_of(of: usize, rules: Rules, shard: u16, slot: i64) -> JobId {
     let schedule = Schedule {
         spec: spec_of(of, rules),
         revision: 0,
@@ -102,7 +102,7 @@ fn id_of(of: usize, rules: Rules, slot: i64) -> JobId {
         last_fired: None,
         last_missed: None,
     };
-    schedule.job_id(0, slot, 0)
+    schedule.job_id(shard, slot, 0)
 }
 
 impl Kept {
@@ -246,7 +246,7 @@ impl Model {
         self.units += i64::from(what.allowance.is_some());
         let (j, now) = (J(JOBS + self.schedules.made), self.now);
         self.schedules.made += 1;
-        self.ids[usize::from(j.0)] = id_of(of.0, rules, slot);
+        self.ids[usize::from(j.0)] = id_of(of.0, rules, self.shard(), slot);
         self.take_in(j, &what, None);
         self.schedules.kept.get_mut(&of.0).expect("a schedule").note_fired(slot, now, j);
         Slot::Fired(self.id(j).clone())

@@ -28,7 +28,7 @@ type Held =
 impl Seen {
     pub(crate) fn look(redis: &mut redis::Connection, model: &Model) -> Self {
         let mut pipe = redis::pipe();
-        let key = |rest: &str| format!("{{lh:0}}:{rest}");
+        let key = |rest: &str| model.key(rest);
         let keys: Vec<String> = model.names().map(|j| key(&format!("j:{}", model.id(j)))).collect();
         pipe.cmd("MGET").arg(keys).cmd("HGETALL").arg(key("holds"));
         for resource in RESOURCES {

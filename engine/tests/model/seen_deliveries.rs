@@ -5,14 +5,10 @@ use std::collections::BTreeMap;
 
 use crate::{
     claims::Complaint,
-    deliveries::{Delivery, Outbox},
+    deliveries::Delivery,
     model::Model,
-    verbs::ENDPOINTS,
+    verbs::{ENDPOINTS, Parcel},
 };
-
-fn key(rest: &str) -> String {
-    format!("{{lh:0}}:{rest}")
-}
 
 fn differs<T: PartialEq + std::fmt::Debug>(what: &str, meant: &T, is: &T) -> Complaint {
     if meant == is { Ok(()) } else { Err(format!("{what} should be {meant:?}, and is {is:?}")) }
@@ -22,8 +18,8 @@ fn differs<T: PartialEq + std::fmt::Debug>(what: &str, meant: &T, is: &T) -> Com
 pub(crate) fn compare(redis: &mut redis::Connection, model: &Model) -> Complaint {
     let outbox = &model.outbox;
     let mut pipe = redis::pipe();
-    pipe.cmd("ZRANGE").arg(key("endpoints_due")).arg(0).arg(-1).arg("WITHSCORES");
-    pipe.cmd("HGET").arg(key("counters")).arg("webhook_backlog");
+    pipe.cmd("ZRANGE").arg(model.key("endpoints_due")).arg(0).arg(-1).arg("WITHSCORES");
+    pipe.cmd("HGET").arg(model.key("counters")).arg("webhook_backlog");
     let (due, backlog): (BTreeMap<String, i64>, Option<i64>) = pipe.query(redis).expect("an answer of Redis");
     let next = |to: usize| Some((ENDPOINTS[to].0.to_owned(), outbox.next_due(to)?));
     differs("what is due of each endpoint", &(0..ENDPOINTS.len()).filter_map(next).collect(), &due)?;
@@ -31,28 +27,29 @@ pub(crate) fn compare(redis: &mut redis::Connection, model: &Model) -> Complaint
     if outbox.kept.iter().all(Vec::is_empty) {
         return Ok(());
     }
-    (0..ENDPOINTS.len()).try_for_each(|to| compare_endpoint(redis, outbox, to))
+    (0..ENDPOINTS.len()).try_for_each(|to| compare_endpoint(redis, model, to))
 }
 
 type Kept = (Vec<String>, BTreeMap<String, i64>);
 
-fn compare_endpoint(redis: &mut redis::Connection, outbox: &Outbox, to: usize) -> Complaint {
+fn compare_endpoint(redis: &mut redis::Connection, model: &Model, to: usize) -> Complaint {
     let name = ENDPOINTS[to].0;
     let mut pipe = redis::pipe();
-    pipe.cmd("LRANGE").arg(key(&format!("delivered:{name}"))).arg(0).arg(-1);
-    pipe.cmd("ZRANGE").arg(key(&format!("deliveries:{name}"))).arg(0).arg(-1).arg("WITHSCORES");
+    pipe.cmd("LRANGE").arg(model.key(&format!("delivered:{name}"))).arg(0).arg(-1);
+    pipe.cmd("ZRANGE").arg(model.key(&format!("deliveries:{name}"))).arg(0).arg(-1).arg("WITHSCORES");
     let (history, queue): Kept = pipe.query(redis).expect("an answer of Redis");
-    let kept = &outbox.kept[to];
+    let kept = &model.outbox.kept[to];
     let ids: Vec<String> = kept.iter().map(|delivery| delivery.parcel.id()).collect();
     differs(&format!("the history of {name}"), &ids, &history)?;
     let pending = kept.iter().filter(|delivery| delivery.is_pending());
     let pending = pending.map(|delivery| (delivery.parcel.id(), delivery.due)).collect();
     differs(&format!("the queue of {name}"), &pending, &queue)?;
-    kept.iter().try_for_each(|delivery| compare_delivery(redis, name, delivery))
+    kept.iter().try_for_each(|delivery| compare_delivery(redis, model, delivery))
 }
 
-fn compare_delivery(redis: &mut redis::Connection, name: &str, delivery: &Delivery) -> Complaint {
-    let key = key(&format!("delivery:{name}:{}", delivery.parcel.id()));
+fn compare_delivery(redis: &mut redis::Connection, model: &Model, delivery: &Delivery) -> Complaint {
+    let Parcel { to, .. } = delivery.parcel;
+    let key = model.key(&format!("delivery:{}:{}", ENDPOINTS[to].0, delivery.parcel.id()));
     let mut pipe = redis::pipe();
     pipe.cmd("HMGET").arg(&key).arg(&["state", "attempt", "first_at"]);
     pipe.cmd("LRANGE").arg(format!("{key}:log")).arg(0).arg(-1);

@@ -34,6 +34,8 @@ pub(crate) fn park_hold(what: &What) -> String {
 /// The real store.
 pub(crate) struct Far {
     pub(crate) store: Store,
+    /// Where the tenants' jobs lie.
+    pub(crate) shard: u16,
 }
 
 pub(crate) fn text<T: Debug>(answer: Result<T, StoreError>) -> String {
@@ -126,8 +128,8 @@ impl Far {
                 let jobs: Vec<_> = jobs.iter().map(|(j, what)| Self::new_job(model, *j, what)).collect();
                 text(store.enqueue(&jobs, *most).await)
             }
-            Verb::Promote => text(store.promote(0, 500).await),
-            Verb::Rescue => text(store.rescue(0, 500).await.map(|mut ids| {
+            Verb::Promote => text(store.promote(self.shard, 500).await),
+            Verb::Rescue => text(store.rescue(self.shard, 500).await.map(|mut ids| {
                 ids.sort();
                 ids
             })),
@@ -137,7 +139,7 @@ impl Far {
                 let said = Resolution { step: step.map(|n| STEPS[n].0), happened: *happened, result: b"said" };
                 text(store.resolve(model.id(*job), said, "").await)
             }
-            Verb::Cascade => text(store.cascade(0).await),
+            Verb::Cascade => text(store.cascade(self.shard).await),
             Verb::Edit { .. } => self.edit(verb, model).await,
             Verb::Prune { .. } => self.prune(verb).await,
             Verb::TicketIssue(ticket) => {
@@ -169,7 +171,7 @@ impl Far {
         match verb {
             Verb::Renew { job, fence } => {
                 let held = [(model.id(*job).clone(), model.fence(*job, *fence))];
-                text(self.store.renew(0, &held, LEASE_MS as u64).await)
+                text(self.store.renew(self.shard, &held, LEASE_MS as u64).await)
             }
             Verb::Settle { jobs, fence, outcome, plain } => {
                 let ending = |j: &J| {
@@ -190,7 +192,7 @@ impl Far {
                         note: if *plain { Vec::new() } else { b"{}".to_vec() },
                     }
                 };
-                text(self.store.settle(0, &jobs.iter().map(ending).collect::<Vec<_>>()).await)
+                text(self.store.settle(self.shard, &jobs.iter().map(ending).collect::<Vec<_>>()).await)
             }
             _ => String::new(),
         }
@@ -218,11 +220,11 @@ impl Far {
     async fn prune(&self, verb: &Verb) -> String {
         let Verb::Prune { place, kind, age_ms } = verb else { return String::new() };
         let keep = Retention { max_age_ms: *age_ms as u64, max_count: 1000 };
-        let expired = match self.store.expired(0, *place, KINDS[*kind], keep, 100).await {
+        let expired = match self.store.expired(self.shard, *place, KINDS[*kind], keep, 100).await {
             Ok(expired) => expired,
             Err(error) => return format!("error: {error:?}"),
         };
-        match self.store.forget(0, *place, KINDS[*kind], &expired.entries).await {
+        match self.store.forget(self.shard, *place, KINDS[*kind], &expired.entries).await {
             Ok(_) => String::new(),
             Err(error) => format!("error: {error:?}"),
         }

@@ -19,7 +19,7 @@ pub(crate) fn body_of(parcel: &Parcel) -> String {
 
 impl Far {
     pub(crate) async fn outbox_read(&self, most: usize) -> Result<Vec<OutboxEntry>, String> {
-        self.store.outbox_read(0, most).await.map_err(|error| format!("error: {error:?}"))
+        self.store.outbox_read(self.shard, most).await.map_err(|error| format!("error: {error:?}"))
     }
 
     pub(crate) async fn deliver(&self, verb: &Verb, model: &Model) -> String {
@@ -28,11 +28,11 @@ impl Far {
             Verb::Listen(on) => text(store.set_listening(*on).await),
             Verb::OutboxRoute { sender } => {
                 let routed: Vec<Routed> = model.outbox.read[*sender].iter().map(|entry| entry.routed()).collect();
-                text(store.outbox_route(0, &routed).await)
+                text(store.outbox_route(self.shard, &routed).await)
             }
             Verb::DeliveryClaim { to, most, lease_ms } => {
                 let lease = Duration::from_millis(*lease_ms as u64);
-                let taken = store.delivery_claim(0, ENDPOINTS[*to].0, *most, lease).await;
+                let taken = store.delivery_claim(self.shard, ENDPOINTS[*to].0, *most, lease).await;
                 text(
                     taken.map(|all| all.into_iter().map(|d| (d.id, d.body, d.attempt, d.first_at)).collect::<Vec<_>>()),
                 )
@@ -45,9 +45,11 @@ impl Far {
                 None => String::new(),
             },
             Verb::DeliveryReplay { parcel } => {
-                text(store.delivery_replay(0, ENDPOINTS[parcel.to].0, &parcel.id()).await)
+                text(store.delivery_replay(self.shard, ENDPOINTS[parcel.to].0, &parcel.id()).await)
             }
-            Verb::DeliveriesForget { to, most } => text(store.deliveries_forget(0, ENDPOINTS[*to].0, *most).await),
+            Verb::DeliveriesForget { to, most } => {
+                text(store.deliveries_forget(self.shard, ENDPOINTS[*to].0, *most).await)
+            }
             _ => String::new(),
         }
     }
@@ -61,7 +63,7 @@ impl Far {
             Arrival::Exhausted => DeliveryOutcome::Exhausted,
         };
         let (to, id, log) = (ENDPOINTS[parcel.to].0, parcel.id(), said.line());
-        text(self.store.delivery_settle(0, to, &id, outcome, log.as_bytes()).await)
+        text(self.store.delivery_settle(self.shard, to, &id, outcome, log.as_bytes()).await)
     }
 }
 

@@ -90,7 +90,7 @@ impl Far {
 
     /// A process reads what is due.
     pub(crate) async fn fire_look(&self, model: &mut Model, process: usize) -> Complaint {
-        let seen = self.store.due_schedules(0, model.now, 100).await;
+        let seen = self.store.due_schedules(self.shard, model.now, 100).await;
         let schedules = seen.map_err(|error| format!("error: {error:?}"))?;
         let due = model.schedules.due(model.now);
         let found: Vec<usize> = schedules.iter().map(tenant_of).collect();

@@ -29,7 +29,7 @@ pub(crate) const MISSED: [Missed; 5] = [
     Missed::Within { ms: 400_000 },
 ];
 pub(crate) const KINDS: [&str; 2] = ["copy", "pay"];
-pub(crate) const TENANTS: [&str; 2] = ["t1", "t2"];
+pub(crate) const TENANTS: [&str; 2] = ["t1", "t6"];
 pub(crate) const QUEUES: [&str; 2] = ["fast", "slow"];
 pub(crate) const RESOURCES: [&str; 2] = ["ra", "rb"];
 pub(crate) const WORKERS: [&str; 2] = ["w1", "w2"];
