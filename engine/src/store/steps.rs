@@ -126,13 +126,23 @@ impl Store {
 
     /// Keeps progress and log lines; `false` when the fence is another's.
     pub(crate) async fn progress(&self, id: &JobId, fence: u64, said: &Said) -> Result<bool, StoreError> {
+        // Sent again after a lost reply, no line must stand in the log twice (E10).
+        self.progress_as(&format!("{:016x}", rand::random::<u64>()), (id, fence), said).await
+    }
+
+    pub(crate) async fn progress_as(
+        &self,
+        request: &str,
+        (id, fence): (&JobId, u64),
+        said: &Said,
+    ) -> Result<bool, StoreError> {
         let mut cmd = self.begin(&self.scripts.progress, id.shard());
         cmd.arg(id.as_str()).arg(fence);
         match &said.progress {
             Some((percent, text)) => cmd.arg(*percent).arg(text),
             None => cmd.arg("").arg(""),
         };
-        cmd.arg(PROGRESS_GAP_MS).arg(LOG_LINES).arg(&said.lines);
+        cmd.arg(PROGRESS_GAP_MS).arg(LOG_LINES).arg(request).arg(&said.lines);
         let word: String = self.query("progress", cmd).await?;
         Ok(word == "ok")
     }

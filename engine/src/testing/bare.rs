@@ -2,7 +2,7 @@
 
 use crate::{
     model::{JobId, NewJob},
-    store::{Opening, Spawned, Store, StoreError, Suspended, Until, Wanted},
+    store::{Opening, Said, Spawned, Store, StoreError, Suspended, Until, Wanted},
 };
 
 /// What a job waits for.
@@ -67,6 +67,20 @@ pub async fn spawn(
         Spawned::TooMany => "too_many".to_owned(),
         Spawned::Refused(why) => format!("refused {why}"),
     })
+}
+
+/// Says how far a running job is, and a line for its log, by a request of this name; `false` when the fence is another's.
+///
+/// # Errors
+/// [`StoreError`] when the store cannot be reached.
+pub async fn progress(
+    store: &Store,
+    (id, fence): (&JobId, u64),
+    (percent, line): (u8, &str),
+    request: &str,
+) -> Result<bool, StoreError> {
+    let said = Said { progress: Some((percent, String::new())), lines: vec![line.to_owned()] };
+    store.progress_as(request, (id, fence), &said).await
 }
 
 /// From here on the job undoes what it did; `false` when the fence is another's.

@@ -15,7 +15,7 @@ impl Model {
         self.nth += 1;
         Some(match verb {
             Verb::Claim { .. } | Verb::ClaimAgain { .. } | Verb::Promote | Verb::OutboxRead { .. } => return None,
-            Verb::FireLook { .. } | Verb::FireSeen { .. } => return None,
+            Verb::FireLook { .. } | Verb::FireSeen { .. } | Verb::Progress { .. } => return None,
             Verb::SchedulePut { .. } | Verb::SchedulePause { .. } => self.apply_schedule(verb),
             Verb::ScheduleRemove { .. } | Verb::Fire { .. } => self.apply_schedule(verb),
             Verb::Enqueue { jobs, most } => format!("{:?}", self.enqueue(jobs, *most)),

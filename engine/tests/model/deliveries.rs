@@ -187,7 +187,7 @@ fn fits(event: EventWord, place: Place) -> bool {
         "accepted" | "edited" | "revived" => &[Scheduled, Ready],
         "scheduled" | "retrying" => &[Scheduled],
         "blocked" => &[Blocked],
-        "started" => &[Running],
+        "started" | "progress" => &[Running],
         "waiting" => &[Waiting],
         "succeeded" => &[Succeeded],
         "failed" => &[Dead],

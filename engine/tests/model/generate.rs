@@ -238,6 +238,7 @@ impl Generator<'_> {
             }
             12 => Verb::UndoBegin { job: self.undoable().unwrap_or(job), fence },
             13 => Verb::Cascade,
+            16 if self.yes(60) => Verb::Progress { job, fence, percent: self.below(100) as u8 },
             14 => Verb::Cancel { job: self.child().unwrap_or(job), lead_ms: None },
             _ => {
                 let (job, name) = (self.job_in(&[Place::Waiting, Place::Running]), self.below(SIGNALS.len()));

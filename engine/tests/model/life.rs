@@ -77,6 +77,7 @@ impl Model {
             finished_at: 0,
             steps: Default::default(),
             letters: Vec::new(),
+            said: Vec::new(),
             children: Default::default(),
             left: None,
             fails: false,

@@ -81,6 +81,8 @@ pub(crate) struct Job {
     pub(crate) finished_at: i64,
     pub(crate) steps: BTreeMap<String, Step>,
     pub(crate) letters: Vec<Letter>,
+    /// Its log.
+    pub(crate) said: Vec<String>,
     pub(crate) children: BTreeMap<J, Child>,
     /// How many of the children that it waits for must still end, and whether one that fails is enough.
     pub(crate) left: Option<i64>,

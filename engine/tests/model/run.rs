@@ -160,6 +160,10 @@ impl Play<'_> {
                 self.model.judge_read(*sender, *most, &entries)?;
                 format!("{:?}", entries.iter().map(|entry| &entry.entry).collect::<Vec<_>>())
             }
+            Verb::Progress { job, fence, percent } => {
+                self.requests += u64::from(!again);
+                self.progress((*job, *fence), *percent, again).await?
+            }
             Verb::FireLook { process } => {
                 self.bench.far.fire_look(&mut self.model, *process).await?;
                 String::new()
@@ -202,6 +206,20 @@ impl Play<'_> {
             self.compare()?;
         }
         Ok(answer)
+    }
+
+    async fn progress(&mut self, (job, fence): (J, Fence), percent: u8, again: bool) -> Result<String, String> {
+        let fence = self.model.fence(job, fence);
+        let model = &mut self.model;
+        let (line, request) = (format!("at {percent}"), format!("r{}", self.requests));
+        let said = self.bench.far.progress((model.id(job), fence), (percent, &line), &request).await;
+        let (kept, log) = said.map_err(|error| format!("error: {error:?}"))?;
+        let meant = if again { model.running(job, fence).is_some() } else { model.progress((job, fence), &line) };
+        let lines = model.jobs.get(&job).map_or(&[][..], |job| &job.said);
+        if (kept, &log[..]) != (meant, lines) {
+            return Err(format!("{meant} was expected and {lines:?}; it answered {kept}, and the log is {log:?}"));
+        }
+        Ok(kept.to_string())
     }
 
     pub(crate) fn compare(&mut self) -> Result<(), String> {

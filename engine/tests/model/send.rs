@@ -162,7 +162,7 @@ impl Far {
                 self.schedule(verb, model).await
             }
             Verb::Fire { most } => self.fire(model.now, model.most_of(*most)).await,
-            Verb::FireLook { .. } | Verb::FireSeen { .. } => String::new(),
+            Verb::FireLook { .. } | Verb::FireSeen { .. } | Verb::Progress { .. } => String::new(),
             _ => self.gate(verb, model).await,
         }
     }
@@ -196,6 +196,17 @@ impl Far {
             }
             _ => String::new(),
         }
+    }
+
+    /// What a running job says, and what stands in its log then.
+    pub(crate) async fn progress(
+        &self,
+        (id, fence): (&JobId, u64),
+        (percent, line): (u8, &str),
+        request: &str,
+    ) -> Result<(bool, Vec<String>), StoreError> {
+        let kept = bare::progress(&self.store, (id, fence), (percent, line), request).await?;
+        Ok((kept, self.store.log(id, 0, 100).await?))
     }
 
     async fn edit(&self, verb: &Verb, model: &Model) -> String {

@@ -311,6 +311,12 @@ pub(crate) enum Verb {
         job: J,
         fence: Fence,
     },
+    /// A percentage and a line for the log.
+    Progress {
+        job: J,
+        fence: Fence,
+        percent: u8,
+    },
     Cascade,
     Pause(Part),
     Resume(Part),

@@ -171,6 +171,15 @@ impl Model {
             .fold(text.to_owned(), |text, j| text.replace(&format!("\"{j:?}\""), &format!("\"{}\"", self.id(j))))
     }
 
+    /// What a running job says stands in its log once.
+    pub(crate) fn progress(&mut self, (j, fence): (J, u64), line: &str) -> bool {
+        let now = self.now;
+        let Some(job) = self.running(j, fence) else { return false };
+        let line = format!("{now} {line}");
+        job.said.push(line);
+        true
+    }
+
     pub(crate) fn signal(&mut self, j: J, name: usize, key: u8) -> Signalled {
         let now = self.now;
         let Some(job) = self.jobs.get_mut(&j) else { return Signalled::Gone };
