@@ -1,27 +1,19 @@
-//! Plays a sequence on the model and on a real Redis, side by side. Guards that after each verb both say the same, and that
-//! in the end everything can come to its end.
+//! Plays a sequence on the model and on a real Redis, side by side. Guards that after each verb both say the same.
 
 use leasehold_engine::{
-    JobId, Place, Store, StoreOptions,
-    store::{Claimed, Outcome},
+    JobId, Store, StoreOptions,
+    store::Claimed,
     testing::{NOON, RedisServer},
 };
 
 use crate::{
     claims::Asked,
-    deliveries::Delivery,
     model::Model,
     seen::Seen,
     seen_deliveries, seen_schedules,
     send::Far,
-    verbs::{
-        Arrival, ENDPOINTS, Expected, FREEZES, Fence, J, JOBS, KINDS, Line, Part, QUEUES, SIGNALS, SLOT_JOBS, STEPS,
-        TENANTS, Verb,
-    },
+    verbs::{Fence, J, JOBS, Line, SLOT_JOBS, TENANTS, Verb},
 };
-
-/// The key of the last signals, which no sequence has.
-const LAST_KEY: u8 = 99;
 
 /// What a claim answers when there is nothing for it.
 const NOTHING: &str = "nothing";
@@ -33,8 +25,8 @@ const SHARDS: [u16; 2] = [1, 3];
 pub(crate) struct Bench([Stand; 2]);
 
 /// A Redis, a store on it, and a way to look past the store.
-struct Stand {
-    far: Far,
+pub(crate) struct Stand {
+    pub(crate) far: Far,
     redis: redis::Connection,
     _server: RedisServer,
 }
@@ -54,11 +46,11 @@ pub(crate) struct Care {
 
 /// A sequence on its way.
 pub(crate) struct Play<'a> {
-    bench: &'a mut Stand,
+    pub(crate) bench: &'a mut Stand,
     pub(crate) model: Model,
     requests: u64,
     last_claims: [Option<Verb>; 2],
-    care: Care,
+    pub(crate) care: Care,
     since: usize,
 }
 
@@ -130,7 +122,7 @@ impl Play<'_> {
         }
     }
 
-    async fn verb(&mut self, verb: &Verb, again: bool) -> Result<String, String> {
+    pub(crate) async fn verb(&mut self, verb: &Verb, again: bool) -> Result<String, String> {
         let answer = match verb {
             Verb::Claim { worker, .. } => {
                 self.last_claims[*worker] = Some(verb.clone());
@@ -164,6 +156,16 @@ impl Play<'_> {
                 self.requests += u64::from(!again);
                 self.progress((*job, *fence), *percent, again).await?
             }
+            Verb::FireLook { .. } | Verb::FireSeen { .. } | Verb::Fire { .. } => self.schedule(verb).await?,
+            Verb::SchedulePut { .. } | Verb::SchedulePause { .. } => self.schedule(verb).await?,
+            _ => self.plain(verb).await?,
+        };
+        Ok(answer)
+    }
+
+    /// A verb of a schedule; then the schedules are compared.
+    async fn schedule(&mut self, verb: &Verb) -> Result<String, String> {
+        let answer = match verb {
             Verb::FireLook { process } => {
                 self.bench.far.fire_look(&mut self.model, *process).await?;
                 String::new()
@@ -171,20 +173,15 @@ impl Play<'_> {
             Verb::FireSeen { process, decisions, again } => {
                 self.bench.far.fire_seen(&mut self.model, *process, (*decisions, *again)).await?;
                 self.compare()?;
-                seen_schedules::compare(&self.bench.far, &self.model).await?;
                 String::new()
-            }
-            Verb::Fire { .. } | Verb::SchedulePut { .. } | Verb::SchedulePause { .. } => {
-                let answer = self.plain(verb).await?;
-                seen_schedules::compare(&self.bench.far, &self.model).await?;
-                answer
             }
             _ => self.plain(verb).await?,
         };
+        seen_schedules::compare(&self.bench.far, &self.model).await?;
         Ok(answer)
     }
 
-    async fn plain(&mut self, verb: &Verb) -> Result<String, String> {
+    pub(crate) async fn plain(&mut self, verb: &Verb) -> Result<String, String> {
         if matches!(verb, Verb::Prune { .. } | Verb::Listen(_)) && self.since > 0 {
             self.compare()?;
         }
@@ -252,99 +249,6 @@ impl Play<'_> {
         seen.compare(&mut self.model)?;
         Ok(told(&claimed))
     }
-
-    /// Takes away what stops jobs (limits stay), and lets workers do what there is, until all have ended.
-    async fn bring_to_the_end(&mut self) -> Result<(), String> {
-        self.compare()?;
-        self.audit().await?;
-        for verb in self.openings() {
-            self.plain(&verb).await.map_err(|text| format!("{verb:?}: {text}"))?;
-        }
-        for _ in 0..30 {
-            for verb in self.round() {
-                self.verb(&verb, false).await.map_err(|text| format!("at the end, {verb:?}: {text}"))?;
-            }
-            if self.model.jobs.values().all(|job| job.place.is_final()) {
-                self.deliver_all().await?;
-                return self.audit().await;
-            }
-        }
-        let left = self.model.jobs.iter().filter(|(_, job)| !job.place.is_final());
-        let left: Vec<_> = left.map(|(j, job)| (j, job.place, job.hold.as_deref())).collect();
-        Err(format!("these cannot come to an end: {left:?}"))
-    }
-
-    /// The end of a sequence: all is compared, and brought to its end or at least read by who hears of it.
-    pub(crate) async fn end(&mut self) -> Result<(), String> {
-        if self.care.to_the_end {
-            return self.bring_to_the_end().await;
-        }
-        self.verb(&Verb::OutboxRead { sender: 0, most: 1000 }, false).await.map(|_| ())
-    }
-
-    /// A sender that nothing stops: all that was told reaches all who hear it.
-    async fn deliver_all(&mut self) -> Result<(), String> {
-        let mut verbs = vec![Verb::OutboxRead { sender: 0, most: 1000 }, Verb::OutboxRoute { sender: 0 }];
-        while !verbs.is_empty() {
-            for verb in verbs {
-                self.verb(&verb, false).await.map_err(|text| format!("at the end, {verb:?}: {text}"))?;
-            }
-            let due = self.model.outbox.pending().map(|delivery| delivery.due).max();
-            let ms = due.map_or(0, |due| (due - self.model.now).max(0));
-            let settle =
-                |delivery: &Delivery| Verb::DeliverySettle { parcel: delivery.parcel, how: Arrival::Delivered };
-            verbs = due.map_or(Vec::new(), |_| {
-                let claims = (0..ENDPOINTS.len()).map(|to| Verb::DeliveryClaim { to, most: 1000, lease_ms: 1000 });
-                let settles = self.model.outbox.pending().map(settle);
-                [Verb::Advance { ms }].into_iter().chain(claims).chain(settles).collect()
-            });
-        }
-        self.compare()?;
-        if self.model.outbox.told() > 0 { Err("something is told to nobody".to_owned()) } else { Ok(()) }
-    }
-
-    pub(crate) async fn audit(&mut self) -> Result<(), String> {
-        let report = self.bench.far.store.audit().await.map_err(|error| format!("error: {error:?}"))?;
-        if report.findings.is_empty() { Ok(()) } else { Err(format!("the audit found {:#?}", report.findings)) }
-    }
-
-    fn openings(&self) -> Vec<Verb> {
-        let parts = (0..QUEUES.len()).map(Part::Queue).chain((0..KINDS.len()).map(Part::Kind));
-        let parts: Vec<Part> = parts.chain((0..TENANTS.len()).map(Part::Tenant)).chain([Part::All]).collect();
-        let gates = &self.model.gates;
-        let stops = parts.into_iter().filter(|part| gates.is_stopped(*part));
-        let mut verbs: Vec<Verb> = stops.flat_map(|part| [Verb::Resume(part), Verb::Unkill(part)]).collect();
-        verbs.extend((0..FREEZES.len()).filter(|n| gates.freezes.contains_key(n)).map(|name| Verb::Unfreeze { name }));
-        let schedules = self.model.schedules.kept.keys();
-        verbs.extend(schedules.map(|of| Verb::ScheduleRemove { of: *of, expected: Expected::Any }));
-        verbs.extend(gates.clock_jumped.then_some(Verb::ClockJumped(false)));
-        verbs
-    }
-
-    /// One round of a world without people: time goes on, what ran is done, what waits is cancelled.
-    fn round(&self) -> Vec<Verb> {
-        let jobs = |place: Place| self.model.jobs.iter().filter(move |(_, job)| job.place == place).map(|(j, _)| *j);
-        let planned = self.model.jobs.values().filter(|job| job.place == Place::Scheduled).map(|job| job.run_at);
-        let ms = planned.min().map_or(2000, |at| (at - self.model.now).max(2000));
-        let mut verbs: Vec<Verb> = jobs(Place::Running).collect::<Vec<J>>().into_iter().map(done).collect();
-        verbs.extend([Verb::Advance { ms }, Verb::Promote]);
-        verbs.extend(jobs(Place::Unknown).map(|job| {
-            let step = self.model.open_once_steps(job).first().and_then(|name| STEPS.iter().position(|s| s.0 == *name));
-            Verb::Resolve { job, step, happened: true }
-        }));
-        let answers = (0..SIGNALS.len())
-            .flat_map(|name| jobs(Place::Waiting).map(move |job| Verb::Signal { job, name, key: LAST_KEY }));
-        verbs.extend(answers);
-        verbs.extend(jobs(Place::Waiting).map(|job| Verb::Cancel { job, lead_ms: None }));
-        let parked = |j: &J| self.model.jobs[j].reason == leasehold_engine::model::BlockedBy::CodeChanged;
-        verbs.extend(jobs(Place::Blocked).filter(parked).map(|job| Verb::Revive { job }));
-        verbs.extend([Verb::Cascade, Verb::Claim { worker: 0, want: 20, queues: vec![0, 1], only: None }]);
-        verbs
-    }
-}
-
-fn done(job: J) -> Verb {
-    Verb::Settle { jobs: vec![job], fence: Fence::Last, outcome: Outcome::Done, plain: true }
 }
 
 fn told(claimed: &Claimed) -> String {

@@ -11,9 +11,10 @@ use leasehold_engine::{
 use crate::{
     claims::Complaint,
     model::Model,
-    schedules::{Look, plan, spec_of, what_of},
+    schedules::Look,
     seen_schedules::compare_schedule,
     send::{Far, new_job, text},
+    slots::{plan, spec_of, what_of},
     verbs::{Asks, Rules, TENANTS, Verb},
 };
 
