@@ -76,7 +76,8 @@ impl Store {
     /// [`StoreError`] when the store cannot be reached; it is told again then.
     pub async fn note_told(&self, id: &JobId) -> Result<(), StoreError> {
         let mut cmd = redis::cmd("LREM");
-        cmd.arg(self.key(id.shard(), "untold")).arg(0).arg(id.as_str());
+        // Once only: it may have been revived and have died again since, and nobody was told of that.
+        cmd.arg(self.key(id.shard(), "untold")).arg(1).arg(id.as_str());
         let _: u64 = self.query("untold", cmd).await?;
         Ok(())
     }

@@ -70,6 +70,22 @@ async fn who_was_revived_before_it_was_told_of_is_no_news() {
 }
 
 #[tokio::test]
+async fn a_second_death_is_told_of_though_the_first_was_noted_late() {
+    let lab = Lab::new().await;
+    let id = dies(&lab, 0).await;
+    assert_eq!(lab.store.untold(0, 10).await.unwrap(), std::slice::from_ref(&id), "somebody begins to tell of it");
+    lab.store.revive(&id, "").await.unwrap();
+    for attempt in 1..=2 {
+        claim_one(&lab, "lost").await;
+        lab.at(60_000 + attempt * 20_000);
+        lab.store.rescue(0, 10).await.unwrap();
+    }
+    lab.store.note_told(&id).await.unwrap();
+    assert_eq!(lab.store.untold(0, 10).await.unwrap(), [id], "nobody was told that it died again");
+    lab.finish().await;
+}
+
+#[tokio::test]
 async fn when_too_many_die_unheard_it_is_said_how_many() {
     let lab = Lab::new().await;
     let mut connection = redis::Client::open(lab.redis.url()).unwrap().get_connection().unwrap();

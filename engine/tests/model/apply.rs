@@ -39,6 +39,10 @@ impl Model {
                 self.prune(*place, *kind, *age_ms);
                 String::new()
             }
+            Verb::NoteTold { job } => {
+                self.note_told(*job);
+                "()".to_owned()
+            }
             Verb::TicketIssue(ticket) => format!("{:?}", self.tickets.issue(*ticket, self.now)),
             Verb::Advance { ms } => {
                 self.now += ms;

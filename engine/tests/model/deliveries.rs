@@ -85,6 +85,8 @@ pub(crate) struct Outbox {
     pub(crate) read: [Vec<Entry>; 2],
     /// Of each endpoint, in the order in which they were made.
     pub(crate) kept: [Vec<Delivery>; 2],
+    /// Whether there ever was one.
+    pub(crate) began: bool,
 }
 
 impl Outbox {
@@ -134,6 +136,7 @@ impl Outbox {
         for parcel in entry.parcels() {
             let new = Delivery { parcel, state: "pending", due: now, attempt: 0, first_at: now, log: Vec::new() };
             self.kept[parcel.to].push(new);
+            self.began = true;
         }
         true
     }

@@ -201,6 +201,9 @@ impl Generator<'_> {
             }
             7 if self.yes(40) => Verb::TicketIssue(self.ticket()),
             7 => Verb::Renew { job: self.job_in(&[Running]), fence: self.fence() },
+            8 if !self.model.untold.is_empty() && self.yes(50) => {
+                Verb::NoteTold { job: self.any(&self.model.untold.clone()) }
+            }
             8 => Verb::Prune {
                 place: self.any(&[Succeeded, Cancelled, Dead]),
                 kind: self.below(KINDS.len()),

@@ -124,6 +124,8 @@ pub(crate) struct Model {
     pub(crate) outbox: Outbox,
     pub(crate) schedules: Schedules,
     pub(crate) tickets: Tickets,
+    /// Died with their worker, and nobody was told: one entry for each death.
+    pub(crate) untold: Vec<J>,
     pub(crate) last_fence: u64,
     /// How many verbs there were.
     pub(crate) nth: i64,
@@ -160,6 +162,7 @@ impl Model {
             outbox: Outbox::default(),
             schedules: Schedules::default(),
             tickets: Tickets::default(),
+            untold: Vec::new(),
             last_fence: 0,
             nth: 0,
         }

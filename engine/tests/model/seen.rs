@@ -20,10 +20,19 @@ pub(crate) struct Seen {
     units: i64,
     told: u64,
     live: u64,
+    untold: Vec<String>,
 }
 
-type Held =
-    (Vec<Option<Vec<u8>>>, BTreeMap<String, String>, BTreeSet<String>, BTreeSet<String>, Option<i64>, u64, Option<u64>);
+type Held = (
+    Vec<Option<Vec<u8>>>,
+    BTreeMap<String, String>,
+    BTreeSet<String>,
+    BTreeSet<String>,
+    Option<i64>,
+    u64,
+    Option<u64>,
+    Vec<String>,
+);
 
 impl Seen {
     pub(crate) fn look(redis: &mut redis::Connection, model: &Model) -> Self {
@@ -36,9 +45,10 @@ impl Seen {
         }
         pipe.cmd("GET").arg(key("allowance:units")).cmd("XLEN").arg(key("outbox"));
         pipe.cmd("HGET").arg(key("counters")).arg("live");
-        let (records, holds, ra, rb, units, told, live): Held = pipe.query(redis).expect("an answer of Redis");
+        pipe.cmd("LRANGE").arg(key("untold")).arg(0).arg(-1);
+        let (records, holds, ra, rb, units, told, live, untold): Held = pipe.query(redis).expect("an answer of Redis");
         let name = |id: &String| model.names().find(|j| model.id(*j).as_str() == id);
-        let mut seen = Self { units: units.unwrap_or(0), told, live: live.unwrap_or(0), ..Self::default() };
+        let mut seen = Self { units: units.unwrap_or(0), told, live: live.unwrap_or(0), untold, ..Self::default() };
         for (n, bytes) in records.into_iter().enumerate() {
             let Some(bytes) = bytes else { continue };
             let record =
@@ -86,6 +96,10 @@ impl Seen {
         }
         if self.units != model.units {
             return Err(format!("{} units of the allowance should be used, and {} are", model.units, self.units));
+        }
+        let untold: Vec<&str> = model.untold.iter().map(|j| model.id(*j).as_str()).collect();
+        if self.untold != untold {
+            return Err(format!("the deaths {untold:?} should be told of, and {:?} are to be", self.untold));
         }
         // One that the model has never heard of, too, would be counted.
         if self.live != model.live() {

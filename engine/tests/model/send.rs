@@ -122,6 +122,7 @@ impl Far {
             Verb::Cascade => text(store.cascade(self.shard).await),
             Verb::Edit { .. } => self.edit(verb, model).await,
             Verb::Prune { .. } => self.prune(verb).await,
+            Verb::NoteTold { job } => text(store.note_told(model.id(*job)).await),
             Verb::TicketIssue(ticket) => {
                 let used = ticket_use(*ticket);
                 let named = (used.id.as_str(), used.digest.as_str(), used.binding.as_str());

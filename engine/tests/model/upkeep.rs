@@ -60,8 +60,16 @@ impl Model {
             self.give_unit_back(j);
             self.finish(j, Place::Dead);
             self.unlock(j);
+            self.untold.push(j);
         } else {
             self.enter_in_front(j);
+        }
+    }
+
+    /// Of several deaths of a job, one is told of.
+    pub(crate) fn note_told(&mut self, j: J) {
+        if let Some(first) = self.untold.iter().position(|other| *other == j) {
+            self.untold.remove(first);
         }
     }
 

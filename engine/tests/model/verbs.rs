@@ -91,6 +91,10 @@ pub(crate) enum Verb {
         job: J,
         fence: Fence,
     },
+    /// Somebody was told that this job died with its worker.
+    NoteTold {
+        job: J,
+    },
     /// A percentage and a line for the log.
     Progress {
         job: J,
