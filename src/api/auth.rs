@@ -95,7 +95,14 @@ pub struct Caller {
 impl Caller {
     /// Whether the key has not been revoked since. A store that is away says nothing of the key.
     pub async fn is_known_still(&self, state: &ApiState) -> bool {
-        !matches!(state.store().document(KEYS, &self.key.id).await, Ok(None))
+        let known = !matches!(state.store().document(KEYS, &self.key.id).await, Ok(None));
+        state.note_known(&self.key.id, known);
+        known
+    }
+
+    /// The same as of a moment ago: a thousand idle streams of one key ask the store once.
+    pub async fn was_known_lately(&self, state: &ApiState) -> bool {
+        state.is_known_lately(&self.key.id) || self.is_known_still(state).await
     }
 
     /// Refuses unless a role of the key allows it.

@@ -1,7 +1,8 @@
 //! The events of a job as a stream (server-sent events), resumed by `Last-Event-ID`.
 //!
 //! The store's history is the source, its hints only say when to look: nothing is lost between two looks. A stream ends
-//! with the job, with the server, or with the reader; it holds one small buffer.
+//! with the job, with the server, with the reader, or some seconds after the reader's key was revoked; it holds one small
+//! buffer.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -14,17 +15,25 @@ use axum::{
     },
 };
 use futures::Stream;
-use leasehold_engine::{JobId, JobView, Place, store::Change};
-use leasehold_jobs::policy::Permission;
+use leasehold_engine::{
+    JobId, JobView, Place,
+    model::{Event as Happened, EventWord, Progress},
+};
+use leasehold_jobs::policy::{
+    Permission,
+    status::{self, Seen},
+};
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::broadcast;
+use tokio::time::Instant;
 use utoipa::IntoParams;
 
-use super::{auth::Caller, extract::Query, job_view, problem::Problem, state::ApiState};
+use super::{auth::Caller, extract::Query, hub::Ear, job_view, problem::Problem, state::ApiState, times::rfc3339};
 
 /// Events that the engine drops at once when a history is full.
 const DROPPED: usize = 50;
+/// How often a stream on which nothing happens asks whether its key was revoked.
+const KEY_LOOK: Duration = Duration::from_secs(3);
 
 /// Where to go on.
 #[derive(Deserialize, IntoParams)]
@@ -39,7 +48,7 @@ pub(super) struct After {
 #[utoipa::path(get, path = "/v1/jobs/{id}/events", tag = "jobs",
     params(("id" = String, Path), After, ("Last-Event-ID" = Option<String>, Header, description = "The last seq that was seen.")),
     responses((status = 200, content_type = "text/event-stream", body = String,
-        description = "`event: job.<word>`, `id: <seq>`, `data: {type, seq, at, attempt, place, status, note?, progress?}`; `gap` where old events may be no longer kept."),
+        description = "`event: job.<word>`, `id: <seq>`, `data: {type, seq, at, attempt, place?, status?, note?, progress?}`; `place` and `status` are those after the event, and come with the newest one and with each whose word says the place; `gap` where old events may be no longer kept."),
         (status = 204, description = "The job has ended, and everything was seen.")))]
 pub(super) async fn events(
     State(state): State<ApiState>,
@@ -50,7 +59,8 @@ pub(super) async fn events(
 ) -> Result<Response, Problem> {
     caller.check(Permission::ReadJobs)?;
     // Listens before it looks, so that no change falls in between.
-    let hints = state.changes();
+    let job: JobId = id.parse().map_err(|_| Problem::not_found("job", &id))?;
+    let ear = state.hub().listen(&job);
     let view = caller.job(&state, &id).await?;
     let last = match headers.get("last-event-id") {
         Some(given) => {
@@ -64,7 +74,8 @@ pub(super) async fn events(
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let ping = Duration::from_secs(state.config().server.event_stream_ping_seconds.max(1));
-    let watch = Watch { state, caller, id: view.record.id.clone(), hints, last, gap_told: false, percent: None, ping };
+    let ping_at = Instant::now() + ping;
+    let watch = Watch { state, caller, id: job, ear, last, gap_told: false, told: None, ping, ping_at };
     let mut response = Sse::new(watch.stream(view)).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -80,16 +91,18 @@ struct Watch {
     state: ApiState,
     caller: Caller,
     id: JobId,
-    hints: broadcast::Receiver<Change>,
+    ear: Ear,
     last: u32,
     gap_told: bool,
-    percent: Option<(u8, String)>,
+    told: Option<(u8, String)>,
     ping: Duration,
+    ping_at: Instant,
 }
 
 enum Next {
     Look,
     Ping,
+    AskForKey,
     End,
 }
 
@@ -110,13 +123,12 @@ impl Watch {
                 if !batch.is_empty() {
                     return Some((batch, (Some(watch), None, Vec::new())));
                 }
-                let next = watch.wait().await;
-                // The reader's key may have been revoked since; each batch and each ping asks.
-                if !watch.caller.is_known_still(&watch.state).await {
-                    return None;
-                }
-                match next {
+                // The reader's key may have been revoked since; who is told something has a key that was looked up for it.
+                match watch.wait().await {
                     Next::End => return None,
+                    Next::AskForKey if watch.caller.was_known_lately(&watch.state).await => continue,
+                    Next::AskForKey => return None,
+                    Next::Look | Next::Ping if !watch.caller.is_known_still(&watch.state).await => return None,
                     Next::Ping => batch.push(Event::default().comment("still here")),
                     Next::Look => {}
                 }
@@ -130,7 +142,6 @@ impl Watch {
     /// What the reader has not seen.
     fn news(&mut self, view: &JobView) -> Vec<Event> {
         let record = &view.record;
-        let status = self.state.catalogue().status(view).id;
         let mut out = Vec::new();
         // The engine keeps the acceptance and the newest events, and drops old ones fifty at a time; which numbers were
         // progress, and so never kept, nobody knows. A gap that is told in vain only makes the reader look at the job.
@@ -141,52 +152,60 @@ impl Watch {
             out.push(Event::default().event("gap").data("{\"detail\":\"older events may be no longer kept\"}"));
         }
         let seen = self.last;
-        for event in record.events.iter().filter(|event| event.seq > seen) {
+        for (at, event) in record.events.iter().enumerate().filter(|(_, event)| event.seq > seen) {
             let mut shown = json!(job_view::event(event));
-            if record.events.last() == Some(event) {
-                shown["place"] = json!(record.place);
+            if let Some((place, status)) = self.left_at(view, at, event) {
+                shown["place"] = json!(place);
                 shown["status"] = json!(status);
             }
             out.push(told(event.word.as_str(), event.seq, &shown));
             self.last = self.last.max(event.seq);
         }
-        out.extend(self.progress(view, status));
+        out.extend(self.progress(view));
         out
     }
 
+    /// Place and status of the job after an event, the newest or one whose word says it.
+    fn left_at(&self, view: &JobView, at: usize, event: &Happened) -> Option<(Place, &'static str)> {
+        let record = &view.record;
+        let next = record.events.get(at + 1);
+        let place = match (next, event.word) {
+            (None, _) => return Some((record.place, self.state.catalogue().status(view).id)),
+            (Some(next), EventWord::Accepted) if next.seq > 2 => return None,
+            (Some(next), EventWord::Accepted) if next.word == EventWord::Scheduled => Place::Scheduled,
+            (Some(_), EventWord::Accepted) => Place::Ready,
+            (Some(_), word) => word.leads_to()?,
+        };
+        let begun = view.steps.iter().any(|step| step.begun_at <= event.at);
+        Some((place, status::of(&record.kind, Seen { place, begun, result: None }).id))
+    }
+
     /// Progress is not kept in the history: only how far it is now is told.
-    fn progress(&mut self, view: &JobView, status: &str) -> Option<Event> {
-        let (percent, text) = (view.progress.percent, view.progress.text.clone());
-        let told_before = self.percent.replace((percent, text.clone()));
+    fn progress(&mut self, view: &JobView) -> Option<Event> {
+        let Progress { percent, text, told_at } = view.progress.clone();
+        let told_before = self.told.replace((percent, text.clone()));
         let fresh = told_before.map_or(percent > 0 || !text.is_empty(), |before| before != (percent, text.clone()));
         if !fresh || view.record.place != Place::Running {
             return None;
         }
         let seq = view.record.seq.max(self.last);
-        let shown = json!({"type": "progress", "seq": seq, "attempt": view.record.attempt, "place": view.record.place,
-            "status": status, "progress": {"percent": percent, "text": text}});
+        let status = self.state.catalogue().status(view).id;
+        let shown = json!({"type": "progress", "seq": seq, "at": rfc3339(told_at), "attempt": view.record.attempt,
+            "place": view.record.place, "status": status, "progress": {"percent": percent, "text": text}});
         self.last = seq;
         Some(told("progress", seq, &shown))
     }
 
     async fn wait(&mut self) -> Next {
-        let ping = tokio::time::sleep(self.ping);
-        tokio::pin!(ping);
-        loop {
-            let hint = tokio::select! {
-                () = self.state.stop().cancelled() => return Next::End,
-                () = &mut ping => return Next::Ping,
-                hint = self.hints.recv() => hint,
-            };
-            match hint {
-                Ok(Change::Jobs(ids)) if !ids.contains(&self.id) => {}
-                Ok(Change::Jobs(_) | Change::Reconnected) | Err(broadcast::error::RecvError::Lagged(_)) => {
-                    return Next::Look;
-                }
-                Ok(_) => {}
-                Err(broadcast::error::RecvError::Closed) => return Next::End,
-            }
-        }
+        let key_look = tokio::time::sleep(KEY_LOOK);
+        let next = tokio::select! {
+            () = self.state.stop().cancelled() => Next::End,
+            news = self.ear.hear() => if news { Next::Look } else { Next::End },
+            () = tokio::time::sleep_until(self.ping_at) => Next::Ping,
+            () = key_look => return Next::AskForKey,
+        };
+        self.ping_at = Instant::now() + self.ping;
+        next
     }
 }
 

@@ -8,16 +8,15 @@ use std::{
 
 use leasehold_engine::{
     Store, StoreError, UnixMs,
-    store::{Change, Changes, Memory},
+    store::{Changes, Memory},
 };
 use leasehold_jobs::{
     Catalogue,
     policy::{ErrorCode, Rules},
 };
-use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
-use super::problem::Problem;
+use super::{hub::Hub, problem::Problem};
 use crate::{
     archive::Shelf,
     config::Config,
@@ -27,6 +26,8 @@ use crate::{
 
 /// Above this share of Redis' memory, in percent, jobs are refused: running ones still have to write (E7).
 const MEMORY_PERCENT: u64 = 90;
+/// For how long open streams believe that a key is still known.
+const KEY_LOOK: Duration = Duration::from_secs(2);
 /// For how long an answer about the memory is believed.
 const MEMORY_LOOK: Duration = Duration::from_secs(1);
 
@@ -46,9 +47,11 @@ struct Shared {
     meters: Arc<Meters>,
     url_rules: UrlRules,
     endpoints: Directory,
-    changes: Changes,
+    hub: Arc<Hub>,
+    _changes: Changes,
     memory: Mutex<Option<(Instant, Memory)>>,
     used_keys: Mutex<HashMap<String, UnixMs>>,
+    known_keys: Mutex<HashMap<String, Instant>>,
 }
 
 impl ApiState {
@@ -65,8 +68,21 @@ impl ApiState {
         // Callers wait: they hear that the store is away before their request is too old.
         let store = store.with_patience(Duration::from_secs(config.server.request_timeout_seconds.div_ceil(3)));
         let endpoints = Directory::new(Arc::new(store.clone()));
-        let (memory, used_keys) = Default::default();
-        let shared = Shared { store, catalogue, config, meters, url_rules, endpoints, changes, memory, used_keys };
+        let (memory, used_keys, known_keys) = Default::default();
+        let (hub, _changes) = (Hub::over(changes.listen()), changes);
+        let shared = Shared {
+            store,
+            catalogue,
+            config,
+            meters,
+            url_rules,
+            endpoints,
+            hub,
+            _changes,
+            memory,
+            used_keys,
+            known_keys,
+        };
         Self { shared: Arc::new(shared), shelf: None, accepts_losses: false, stop: CancellationToken::new() }
     }
 
@@ -153,8 +169,8 @@ impl ApiState {
 
     /// Hints that jobs changed.
     #[must_use]
-    pub fn changes(&self) -> broadcast::Receiver<Change> {
-        self.shared.changes.listen()
+    pub(super) fn hub(&self) -> &Arc<Hub> {
+        &self.shared.hub
     }
 
     /// Refuses when Redis' memory is nearly used up (429, E7). Looks at most once a second.
@@ -196,6 +212,21 @@ impl ApiState {
         Ok(Problem::new(ErrorCode::TooManyJobs, detail)
             .limit(format!("{MEMORY_PERCENT} % of its memory"))
             .remedy(remedy))
+    }
+
+    /// Whether a key was found in the store a moment ago, by whichever stream.
+    pub(super) fn is_known_lately(&self, key: &str) -> bool {
+        let known = self.shared.known_keys.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(key).is_some_and(|at| at.elapsed() < KEY_LOOK)
+    }
+
+    /// Keeps in mind that a key was found in the store, or that it was not.
+    pub(super) fn note_known(&self, key: &str, known: bool) {
+        let mut keys = self.shared.known_keys.lock().unwrap_or_else(PoisonError::into_inner);
+        match known {
+            true => keys.insert(key.to_owned(), Instant::now()),
+            false => keys.remove(key),
+        };
     }
 
     /// Whether the use of a key is worth writing down: at most once a minute a process.

@@ -173,7 +173,7 @@ impl Line {
         record.result = content(self.result);
         record.error = content(self.error);
         record.events = self.events.into_iter().map(event).collect();
-        let progress = Progress { percent: self.percent, text: self.progress };
+        let progress = Progress { percent: self.percent, text: self.progress, told_at: 0 };
         Ok(JobView { record, steps: self.steps.into_iter().map(Done::into_step).collect(), progress })
     }
 }

@@ -16,6 +16,9 @@ async fn a_stream_tells_what_was_and_what_comes_and_ends_with_the_job() {
     let (word, id, shown) = events.next().await.unwrap();
     assert_eq!((word.as_str(), id.as_str(), &shown["seq"]), ("job.accepted", "1", &json!(1)));
     assert_eq!((&shown["place"], &shown["status"]), (&json!("scheduled"), &json!("pending_execution")));
+    let (word, id, shown) = events.next().await.unwrap();
+    assert_eq!((word.as_str(), id.as_str()), ("job.scheduled", "2"), "as the webhook tells it");
+    assert_eq!((&shown["place"], &shown["status"]), (&json!("scheduled"), &json!("pending_execution")));
     stand.post(&format!("{path}/cancel"), &json!({"reason": "enough"})).await.expect(200);
     let (word, id, shown) = events.next().await.unwrap();
     assert_eq!(word, "job.cancelled");
@@ -23,6 +26,39 @@ async fn a_stream_tells_what_was_and_what_comes_and_ends_with_the_job() {
     assert!(events.next().await.is_none(), "the stream ends with the job");
     let done = stand.ask("GET", &format!("{path}/events")).key(&stand.admin).header("last-event-id", &id).send().await;
     assert_eq!(done.status, 204, "nothing more will come");
+}
+
+#[tokio::test]
+async fn what_was_planned_is_told_so_and_each_event_has_its_own_place() {
+    let stand = Stand::new().await;
+    let seqs = async |path: &str| {
+        let history = stand.get(path).await.expect(200).json["history"].clone();
+        history.as_array().unwrap().iter().map(|event| event["seq"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    let at_once = format!("/v1/jobs/{}", stand.held(stand.plain("t-001")).await);
+    assert_eq!(seqs(&at_once).await, [1], "nothing was planned");
+    stand.post(&format!("{at_once}/cancel"), &json!({})).await.expect(200);
+    assert_eq!(seqs(&at_once).await, [1, 2]);
+    let made = stand.post("/v1/jobs", &sql("t-001", 60)).await.expect(202);
+    let planned = format!("/v1/jobs/{}", made.id());
+    assert_eq!((made.header("etag"), seqs(&planned).await), ("\"2\"", vec![1, 2]), "no number is missing");
+    stand.post(&format!("{planned}/cancel"), &json!({})).await.expect(200);
+    stand.post(&format!("{planned}/revive"), &json!({})).await.expect(200);
+    stand.post(&format!("{planned}/cancel"), &json!({})).await.expect(200);
+    assert_eq!(seqs(&planned).await, [1, 2, 3, 4, 5]);
+    let mut events = Events::of(stand.ask("GET", &format!("{planned}/events")).key(&stand.admin).response().await);
+    let mut told = Vec::new();
+    while let Some((word, _, shown)) = events.next().await {
+        told.push([json!(word), shown["place"].clone(), shown["status"].clone()]);
+    }
+    let expected = [
+        json!(["job.accepted", "scheduled", "pending_execution"]),
+        json!(["job.scheduled", "scheduled", "pending_execution"]),
+        json!(["job.cancelled", "cancelled", "revoked"]),
+        json!(["job.revived", null, null]),
+        json!(["job.cancelled", "cancelled", "revoked"]),
+    ];
+    assert_eq!(json!(told), json!(expected));
 }
 
 #[tokio::test]
@@ -82,6 +118,20 @@ async fn a_stream_of_a_revoked_key_tells_nothing_more() {
     let path = format!("/v1/keys/{}", of_tenant["id"].as_str().unwrap());
     stand.ask("DELETE", &path).key(&stand.admin).send().await.expect(204);
     stand.post(&format!("/v1/jobs/{id}/cancel"), &json!({"reason": "secret"})).await.expect(200);
+    assert_eq!(events.next().await, None);
+}
+
+/// Long before the next comment would find it out.
+#[tokio::test]
+async fn a_stream_of_a_revoked_key_ends_although_nothing_happens() {
+    let an_hour = ("LEASEHOLD__SERVER__EVENT_STREAM_PING_SECONDS", "3600");
+    let stand = Stand::with(&[("LEASEHOLD__VERIFY__MODE", "caller"), an_hour]).await;
+    let id = stand.held(stand.plain("t-001")).await;
+    let made = stand.post("/v1/keys", &json!({"name": "reader", "roles": ["caller"]})).await.expect(201);
+    let key = made.json["key"].as_str().unwrap();
+    let mut events = Events::of(stand.ask("GET", &format!("/v1/jobs/{id}/events")).key(key).response().await);
+    assert_eq!(events.next().await.unwrap().0, "job.accepted");
+    stand.ask("DELETE", &format!("/v1/keys/{}", made.id())).key(&stand.admin).send().await.expect(204);
     assert_eq!(events.next().await, None);
 }
 

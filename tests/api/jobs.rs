@@ -27,7 +27,7 @@ async fn a_job_is_accepted_and_shown_as_the_contract_says() {
     }
     assert_eq!(shown.json["args"]["script"], "UPDATE t SET a = 1");
     let words: Vec<_> = shown.json["history"].as_array().unwrap().iter().map(|e| e["type"].clone()).collect();
-    assert_eq!(words, ["accepted"]);
+    assert_eq!(words, ["accepted", "scheduled"]);
 }
 
 #[tokio::test]

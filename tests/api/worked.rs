@@ -57,6 +57,9 @@ async fn a_job_is_followed_from_its_start_to_its_end() {
         }
     };
     assert_eq!(progress["progress"], json!({"percent": 40, "text": "half of it"}));
+    let at = chrono::DateTime::parse_from_rfc3339(progress["at"].as_str().unwrap()).unwrap().timestamp_millis();
+    let record = stand.job(id.as_str()).await.record;
+    assert!((record.started_at..=stand.store.now().await.unwrap()).contains(&at), "{progress}");
     let shown = stand.get(&path).await.expect(200);
     assert_eq!((&shown.json["place"], &shown.json["progress"]["percent"]), (&json!("running"), &json!(40)));
     assert_eq!((&shown.json["steps"][0]["name"], &shown.json["steps"][0]["done"]), (&json!("wait"), &json!(false)));

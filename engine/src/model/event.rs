@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::UnixMs;
+use super::{Place, UnixMs};
 
 macro_rules! words {
     ($($(#[$doc:meta])* $name:ident = $code:literal, $text:literal;)*) => {
@@ -68,6 +68,31 @@ words! {
     Signalled = 18, "signalled";
     /// Undoes its steps.
     Undoing = 19, "undoing";
+}
+
+impl EventWord {
+    /// Where a job is after it; `None` where the word alone does not say so.
+    #[must_use]
+    pub const fn leads_to(self) -> Option<Place> {
+        Some(match self {
+            Self::Scheduled | Self::Retrying => Place::Scheduled,
+            Self::Blocked => Place::Blocked,
+            Self::Started | Self::Progress => Place::Running,
+            Self::Waiting => Place::Waiting,
+            Self::Succeeded => Place::Succeeded,
+            Self::Failed => Place::Dead,
+            Self::Cancelled => Place::Cancelled,
+            Self::Unknown => Place::Unknown,
+            Self::Rescued | Self::Released => Place::Ready,
+            Self::Accepted
+            | Self::Edited
+            | Self::Cancelling
+            | Self::Revived
+            | Self::Resolved
+            | Self::Signalled
+            | Self::Undoing => return None,
+        })
+    }
 }
 
 /// One entry of a job's history.

@@ -287,6 +287,10 @@ impl JobRecord {
         if let (QUIET_END, Some(word)) = (reason, quiet_word(place)) {
             events.push(Event { seq, word, at: finished_at, attempt, note: String::new() });
         }
+        if is_planned(&events, seq) {
+            let word = EventWord::Scheduled;
+            events.insert(1, Event { seq: 2, word, at: created_at, attempt: 0, note: String::new() });
+        }
         let [meta, args, result, error] = blobs;
         Ok(Self {
             id,
@@ -325,6 +329,12 @@ impl JobRecord {
             events,
         })
     }
+}
+
+/// Whether the job was taken in for a later time. That is told as its second event and written down nowhere: until something
+/// else happens it is the only one that is missing, since progress comes after a start and old events are dropped by the dozen.
+fn is_planned(events: &[Event], seq: u32) -> bool {
+    events.get(1).map_or(seq + 1, |next| next.seq) == 3
 }
 
 fn quiet_word(place: Place) -> Option<EventWord> {

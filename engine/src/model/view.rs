@@ -113,6 +113,8 @@ pub struct Progress {
     pub percent: u8,
     /// What it is doing.
     pub text: String,
+    /// When that was last told to listeners, ms; 0 never, or it is not known any more.
+    pub told_at: UnixMs,
 }
 
 /// A job with what lies beside its record.

@@ -67,6 +67,7 @@ impl Store {
         let progress = Progress {
             percent: extras.get("percent").and_then(|p| p.parse().ok()).unwrap_or(0),
             text: extras.get("text").cloned().unwrap_or_default(),
+            told_at: extras.get("told").and_then(|at| at.parse().ok()).unwrap_or(0),
         };
         Ok(Some(JobView { record, steps, progress }))
     }

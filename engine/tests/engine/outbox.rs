@@ -66,6 +66,33 @@ async fn e2_each_change_is_in_the_outbox_with_a_rising_seq() {
     lab.finish().await;
 }
 
+/// What is told and what the history says are the same, number by number: a hole would look like a loss.
+#[tokio::test]
+async fn the_history_of_a_planned_job_has_every_number_that_is_told() {
+    let lab = Lab::new().await;
+    let mut job = Puppet::job(&lab.store, "done");
+    (job.notify, job.run_at) = (true, Some(NOON + 1000));
+    let id = lab.enqueue(job).await;
+    let both = async |expected: &[&str]| {
+        let told = lab.store.outbox_read(0, 10).await.unwrap();
+        let told: Vec<_> = told.iter().map(|entry| (entry.seq, entry.event.as_str())).collect();
+        let events = lab.job(&id).await.record.events;
+        let kept: Vec<_> = events.iter().map(|event| (event.seq, event.word.as_str())).collect();
+        assert_eq!(told, kept);
+        assert_eq!(kept.iter().map(|(_, word)| *word).collect::<Vec<_>>(), expected);
+    };
+    both(&["accepted", "scheduled"]).await;
+    lab.at(1000);
+    let (_, fence) = claim_one(&lab, "w").await;
+    both(&["accepted", "scheduled", "started"]).await;
+    settle(&lab, &id, fence, Outcome::Retry).await;
+    lab.at(10_000);
+    let (_, fence) = claim_one(&lab, "w").await;
+    settle(&lab, &id, fence, Outcome::Done).await;
+    both(&["accepted", "scheduled", "started", "retrying", "started", "succeeded"]).await;
+    lab.finish().await;
+}
+
 #[tokio::test]
 async fn listeners_make_every_job_be_told() {
     let lab = Lab::new().await;
