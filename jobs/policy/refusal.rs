@@ -53,6 +53,7 @@ pub enum ErrorCode {
     MethodNotAllowed,
     UnsupportedMediaType,
     PayloadTooLarge,
+    BodyTooSlow,
     PreconditionFailed,
     PreconditionRequired,
     Conflict,
@@ -74,7 +75,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// All codes, in the order of their groups.
-    pub const ALL: [Self; 53] = {
+    pub const ALL: [Self; 54] = {
         use ErrorCode::*;
         [
             ForbiddenRole,
@@ -115,6 +116,7 @@ impl ErrorCode {
             MethodNotAllowed,
             UnsupportedMediaType,
             PayloadTooLarge,
+            BodyTooSlow,
             PreconditionFailed,
             PreconditionRequired,
             Conflict,
@@ -198,6 +200,7 @@ impl ErrorCode {
             Self::MethodNotAllowed => ("method_not_allowed", 405, "The method is not allowed here"),
             Self::UnsupportedMediaType => ("unsupported_media_type", 415, "The content type is not supported"),
             Self::PayloadTooLarge => ("payload_too_large", 413, "The request is too large"),
+            Self::BodyTooSlow => ("body_too_slow", 408, "The request did not arrive in time"),
             Self::PreconditionFailed => ("precondition_failed", 412, "It was changed in the meantime"),
             Self::PreconditionRequired => ("precondition_required", 428, "If-Match is required"),
             Self::Conflict => ("conflict", 409, "It conflicts with what is there"),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::{
     extract::{Path, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, StatusCode},
     response::Response,
 };
 use chrono::{DateTime, FixedOffset};
@@ -27,6 +27,7 @@ use super::{
     extract::{Document, MaybeDocument},
     job_view,
     jobs::with_etag,
+    precondition,
     problem::Problem,
     state::ApiState,
     tenants,
@@ -107,7 +108,7 @@ pub(super) async fn edit(
 ) -> Result<Response, Problem> {
     caller.check(Permission::ChangeJobs)?;
     let view = caller.job(&state, &id).await?;
-    let expected = if_match(&headers)?;
+    let expected = precondition::seen_version(&headers)?;
     if let Some(seq) = expected.filter(|seq| *seq != view.record.seq) {
         return Err(changed(seq, view.record.seq));
     }
@@ -158,23 +159,6 @@ async fn submission(state: &ApiState, view: &JobView, ask: JobEdit) -> Result<Su
         correlation_id: None,
         callback: None,
     })
-}
-
-/// The seq of `If-Match: "7"`; `*` and none mean whatever is there.
-fn if_match(headers: &HeaderMap) -> Result<Option<u32>, Problem> {
-    let Some(given) = headers.get(header::IF_MATCH) else { return Ok(None) };
-    let text = given.to_str().unwrap_or_default().trim();
-    if text == "*" {
-        return Ok(None);
-    }
-    let seq = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).and_then(|t| t.parse().ok());
-    seq.map(Some).ok_or_else(|| {
-        Problem::new(ErrorCode::PreconditionFailed, "If-Match is not an ETag of this thing").field("If-Match")
-    })
-}
-
-pub(super) fn version_of(headers: &HeaderMap) -> Result<Option<u32>, Problem> {
-    if_match(headers)
 }
 
 fn changed(expected: u32, found: u32) -> Problem {

@@ -13,7 +13,7 @@ use futures::StreamExt;
 use leasehold_jobs::policy::{ErrorCode, json};
 use serde::de::DeserializeOwned;
 
-use super::{problem::Problem, state::ApiState};
+use super::{edge::Awaited, problem::Problem, state::ApiState};
 
 /// What is read and thrown away of a body that is too large, so that a caller who is still sending hears the answer.
 const DISCARD_BYTES: usize = 256 << 20;
@@ -96,7 +96,33 @@ fn check_content_type(request: &Request) -> Result<(), Problem> {
         .remedy("send `content-type: application/json`"))
 }
 
+/// Nothing is unpacked here: a small body could become one that is far larger than the limit.
+fn check_encoding(request: &Request) -> Result<(), Problem> {
+    let given = request.headers().get(header::CONTENT_ENCODING).map(|v| v.to_str().unwrap_or("?").trim());
+    match given {
+        None => Ok(()),
+        Some(plain) if plain.is_empty() || plain.eq_ignore_ascii_case("identity") => Ok(()),
+        Some(other) => {
+            let shown: String = other.chars().take(60).collect();
+            Err(Problem::new(ErrorCode::UnsupportedMediaType, format!("the content encoding is `{shown}`"))
+                .field("content-encoding")
+                .limit("identity")
+                .remedy("send the JSON as it is, without a content-encoding")
+                .accepts_encoding("identity"))
+        }
+    }
+}
+
 async fn read(request: Request, limit: usize) -> Result<Bytes, Problem> {
+    check_encoding(&request)?;
+    let awaited = request.extensions().get::<Awaited>().cloned().unwrap_or_default();
+    awaited.set(true);
+    let bytes = receive(request, limit).await;
+    awaited.set(false);
+    bytes
+}
+
+async fn receive(request: Request, limit: usize) -> Result<Bytes, Problem> {
     let (parts, body) = request.into_parts();
     let too_large = || {
         Problem::new(ErrorCode::PayloadTooLarge, format!("the body is larger than {limit} bytes"))

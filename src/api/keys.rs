@@ -18,6 +18,7 @@ use super::{
     extract::Document,
     problem::Problem,
     state::ApiState,
+    tenants,
     times::rfc3339,
 };
 
@@ -112,6 +113,8 @@ pub(super) async fn create(
     if let Some(tenant) = &ask.tenant {
         check_id("tenant", tenant)?;
         caller.check_tenant(tenant)?;
+        // A key for a tenant that is not there is a slip of the pen, which nobody would notice before it is used.
+        tenants::read(&state, tenant).await?.ok_or_else(|| Problem::not_found("tenant", tenant).field("tenant"))?;
     }
     let fresh = create_key(state.store(), &ask.name, ask.roles, ask.tenant).await?;
     tracing::info!(key = fresh.stored.id, by = caller.key.id, "an API key was made");

@@ -71,6 +71,8 @@ pub(super) struct ProblemParts {
     pub instance: Option<String>,
     #[serde(skip)]
     retry_after: Option<u64>,
+    #[serde(skip)]
+    accept_encoding: Option<&'static str>,
 }
 
 /// A no, one pointer wide.
@@ -100,6 +102,7 @@ impl Problem {
             job_id: None,
             instance: None,
             retry_after,
+            accept_encoding: None,
         }))
     }
 
@@ -156,6 +159,13 @@ impl Problem {
         self
     }
 
+    /// Says which encodings of a body are accepted (RFC 9110, 15.5.16).
+    #[must_use]
+    pub fn accepts_encoding(mut self, encodings: &'static str) -> Self {
+        self.0.accept_encoding = Some(encodings);
+        self
+    }
+
     /// The stable code.
     #[must_use]
     pub fn code(&self) -> &'static str {
@@ -173,6 +183,9 @@ impl Problem {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(seconds) = self.0.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(encodings) = self.0.accept_encoding {
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(encodings));
         }
         if self.0.status == 401 {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"leasehold\""));

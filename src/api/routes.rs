@@ -2,7 +2,7 @@
 
 use axum::{
     Router,
-    middleware::from_fn_with_state,
+    middleware::{from_fn_with_state, map_response},
     routing::{MethodRouter, delete, get, post, put},
 };
 
@@ -75,5 +75,6 @@ pub fn paths() -> Vec<&'static str> {
 pub fn router(state: ApiState) -> Router {
     let routes = table().into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods));
     // The layer is put on after the fallback, so that unknown routes are answered in the same form.
-    routes.fallback(docs::no_such_route).layer(from_fn_with_state(state.clone(), edge::wrap)).with_state(state)
+    let routes = routes.fallback(docs::no_such_route).layer(from_fn_with_state(state.clone(), edge::wrap));
+    Router::new().fallback_service(routes.with_state(state)).layer(map_response(edge::name_methods))
 }

@@ -11,11 +11,11 @@ use leasehold_jobs::policy::Permission;
 
 use super::{
     auth::Caller,
-    changes::version_of,
     extract::Query,
+    precondition,
     problem::Problem,
     schedule_view::{ScheduleView, TenantQuery},
-    schedules::{answer, find, seen_another},
+    schedules::{answer, find},
     state::ApiState,
 };
 
@@ -55,11 +55,11 @@ async fn switch(
     paused: bool,
 ) -> Result<Response, Problem> {
     caller.check(Permission::WriteSchedules)?;
-    let expected = version_of(headers)?;
+    let expected = precondition::seen_version(headers)?;
     let tenant = find(state, caller, name, tenant).await?.spec.tenant;
     let missing = || Problem::not_found("schedule", name);
     match state.store().pause_schedule(&tenant, name, paused, expected).await?.ok_or_else(missing)? {
-        SchedulePut::Conflict(revision) => return Err(seen_another(revision)),
+        SchedulePut::Conflict(revision) => return Err(precondition::failed(headers, "schedule", revision)),
         // It is there already, so that there is room for it.
         SchedulePut::Ok(_) | SchedulePut::Full(_) => {}
     }

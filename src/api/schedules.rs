@@ -20,10 +20,10 @@ use leasehold_jobs::{
 
 use super::{
     auth::Caller,
-    changes::version_of,
     enqueue::{callback_of, new_callback, unknown_tenant},
     extract::{Document, Query},
     jobs::page_limit,
+    precondition,
     problem::Problem,
     schedule_view::{ListQuery, Preview, PreviewQuery, ScheduleList, ScheduleRequest, ScheduleView, TenantQuery, view},
     state::ApiState,
@@ -122,7 +122,8 @@ pub(super) async fn write(
     caller.check(Permission::WriteSchedules)?;
     caller.check_tenant(&ask.job.tenant)?;
     check_id("name", &name)?;
-    let expected = expected_of(&state, &headers, (&ask.job.tenant, &name)).await?;
+    let held = async || Ok(state.store().schedule(&ask.job.tenant, &name).await?.map(|held| held.revision));
+    let expected = precondition::expected(&headers, "schedule", held).await?;
     let zone = ask.zone.clone().unwrap_or_else(|| state.rules().calendar().name().to_owned());
     let rules = ScheduleRules {
         cron: ask.cron.clone(),
@@ -138,7 +139,7 @@ pub(super) async fn write(
     let spec = ScheduleSpec { tenant, name, rules, job };
     let revision = match state.store().put_schedule(&spec, &table, expected).await? {
         SchedulePut::Ok(revision) => revision,
-        SchedulePut::Conflict(revision) => return Err(seen_another(revision)),
+        SchedulePut::Conflict(revision) => return Err(precondition::failed(&headers, "schedule", revision)),
         SchedulePut::Full(most) => {
             return Err(Problem::new(ErrorCode::TooManyJobs, "there are as many schedules as a shard may have")
                 .rule("ENG-07")
@@ -150,25 +151,6 @@ pub(super) async fn write(
     let held = state.store().schedule(&spec.tenant, &spec.name).await?;
     let held = held.ok_or_else(|| Problem::not_found("schedule", &spec.name))?;
     answer(&state, if revision == 1 { StatusCode::CREATED } else { StatusCode::OK }, &held).await
-}
-
-/// The revision that is to be replaced: that of `If-Match`, 0 for `If-None-Match: *`, `None` when the caller names none.
-async fn expected_of(
-    state: &ApiState,
-    headers: &HeaderMap,
-    (tenant, name): (&str, &str),
-) -> Result<Option<u32>, Problem> {
-    let given = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default().trim());
-    match (given(header::IF_NONE_MATCH), given(header::IF_MATCH)) {
-        (None, Some("*")) => {
-            let held = state.store().schedule(tenant, name).await?;
-            held.map(|held| Some(held.revision)).ok_or_else(|| seen_another(0))
-        }
-        (None, _) => version_of(headers),
-        (Some("*"), None) => Ok(Some(0)),
-        (Some(_), _) => Err(Problem::invalid("If-None-Match", "only `*` is known here, and not beside If-Match")
-            .remedy("give If-None-Match: * to make a schedule, or If-Match with the ETag that was seen to replace it")),
-    }
 }
 
 /// The job, asked for as if its first slot were now: what is refused then is refused at once.
@@ -215,14 +197,6 @@ pub(super) fn bad_times(bad: BadTimetable) -> Problem {
     }
 }
 
-pub(super) fn seen_another(revision: u32) -> Problem {
-    let detail = match revision {
-        0 => "there is no such schedule by now".to_owned(),
-        revision => format!("the schedule is at revision {revision} by now"),
-    };
-    Problem::new(ErrorCode::PreconditionFailed, detail).field("If-Match").remedy("read it again, and decide again")
-}
-
 /// Forgets a schedule. The jobs that it made stay. One that a file says comes back at the next start.
 #[utoipa::path(delete, path = "/v1/schedules/{name}", tag = "schedules",
     params(("name" = String, Path), TenantQuery, ("If-Match" = Option<String>, Header, description = "The `ETag` that was seen; another one is refused.")),
@@ -235,11 +209,11 @@ pub(super) async fn remove(
     Query(query): Query<TenantQuery>,
 ) -> Result<StatusCode, Problem> {
     caller.check(Permission::WriteSchedules)?;
-    let expected = version_of(&headers)?;
+    let expected = precondition::seen_version(&headers)?;
     let tenant = find(&state, &caller, &name, query.tenant.as_deref()).await?.spec.tenant;
     match state.store().remove_schedule(&tenant, &name, expected).await? {
         ScheduleRemoved::Ok => {}
-        ScheduleRemoved::Conflict(revision) => return Err(seen_another(revision)),
+        ScheduleRemoved::Conflict(revision) => return Err(precondition::failed(&headers, "schedule", revision)),
         ScheduleRemoved::Gone => return Err(Problem::not_found("schedule", &name)),
     }
     tracing::info!(tenant, name, by = caller.key.id, "a schedule was removed");

@@ -25,8 +25,8 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     auth::Caller,
-    changes::version_of,
     extract::{Query, RawDocument, parse},
+    precondition,
     problem::{Problem, QuotaState},
     state::ApiState,
     times::{instant, rfc3339},
@@ -157,7 +157,8 @@ pub(super) async fn show(
 
 /// Writes a tenant's document.
 #[utoipa::path(put, path = "/v1/tenants/{id}", tag = "tenants", request_body = TenantSchema,
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "The `ETag` that was seen; another one is refused.")),
+    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "The `ETag` that was seen; another one is refused. `*`: whichever it has, if there is one."),
+        ("If-None-Match" = Option<String>, Header, description = "`*`: only when there is none.")),
     responses((status = 200, description = "Replaced.", body = TenantSchema), (status = 201, description = "New.", body = TenantSchema)))]
 pub(super) async fn write(
     State(state): State<ApiState>,
@@ -170,7 +171,8 @@ pub(super) async fn write(
     caller.check_tenant(&id)?;
     caller.check_everywhere(Permission::WriteTenants)?;
     check_id("id", &id)?;
-    let expected = version_of(&headers)?;
+    let held = async || Ok(state.store().document(TENANTS, &id).await?.map(|document| document.version));
+    let expected = precondition::expected(&headers, "tenant", held).await?;
     // Read as a value first: a slip in the syntax is told with its line and column.
     let _: Value = parse(&bytes)?;
     let tenant = Tenant::parse(&id, &bytes)?;
@@ -181,12 +183,7 @@ pub(super) async fn write(
             tracing::info!(tenant = id, version, by = caller.key.id, "the tenant's document was written");
             Ok(with_version(if version == 1 { StatusCode::CREATED } else { StatusCode::OK }, version, tenant))
         }
-        Put::Conflict(version) => Err(Problem::new(
-            ErrorCode::PreconditionFailed,
-            format!("the tenant's document is at version {version} by now"),
-        )
-        .field("If-Match")
-        .remedy("read it again, and decide again")),
+        Put::Conflict(version) => Err(precondition::failed(&headers, "tenant", version)),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use leasehold_engine::testing::RedisServer;
 use leasehold_jobs::policy::KeyRole;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::stand::{MINUTE, Stand, backup, tenant_document};
 
@@ -109,6 +109,42 @@ async fn a_key_is_shown_once_works_at_once_and_stops_at_once() {
         json!({"name": "x", "roles": ["admin"], "tenant": "a b"}),
     ] {
         stand.post("/v1/keys", &bad).await.refused(422, "invalid_argument");
+    }
+    let nobody = json!({"name": "x", "roles": ["caller"], "tenant": "t-404"});
+    let answer = stand.post("/v1/keys", &nobody).await.refused(404, "not_found");
+    assert_eq!(
+        (&answer.json["field"], &answer.json["detail"]),
+        (&json!("tenant"), &json!("there is no tenant `t-404`"))
+    );
+}
+
+/// RFC 9110, 13.1: whoever says `*` is taken at his word, wherever a PUT makes something.
+#[tokio::test]
+async fn a_put_makes_or_replaces_only_what_its_star_allows() {
+    let stand = Stand::new().await;
+    let changed = |mut document: Value, field: &str, value: Value| {
+        document[field] = value;
+        document
+    };
+    let window = json!({"opens": "0 12 * * *", "zone": "Asia/Shanghai", "duration": "1h", "mode": "deny",
+        "reason": "lunch", "owner": "ops"});
+    let freeze = json!({"until": "2026-12-01T00:00:00Z", "reason": "audit", "owner": "ops"});
+    let schedule = json!({"cron": "0 2 * * *", "job": backup("t-001")});
+    for (path, one, other) in [
+        ("/v1/tenants/t-009", tenant_document("t-009"), changed(tenant_document("t-009"), "name", json!("Other"))),
+        ("/v1/windows/noon", window.clone(), changed(window, "reason", json!("late lunch"))),
+        ("/v1/freezes/audit", freeze.clone(), changed(freeze, "reason", json!("tax"))),
+        ("/v1/limits/queue/copies", json!({"max_running": 2}), json!({"max_running": 3})),
+        ("/v1/schedules/nightly", schedule.clone(), changed(schedule, "cron", json!("0 3 * * *"))),
+    ] {
+        let put =
+            |name: &str, body: &Value| stand.ask("PUT", path).key(&stand.admin).header(name, "*").json(body).send();
+        let missing = put("if-match", &one).await.refused(412, "precondition_failed");
+        assert_eq!(missing.json["field"], "If-Match", "{path}");
+        assert!((200..202).contains(&put("if-none-match", &one).await.status), "{path}");
+        let there = put("if-none-match", &other).await.refused(412, "precondition_failed");
+        assert_eq!(there.json["field"], "If-None-Match", "{path}");
+        put("if-match", &other).await.expect(200);
     }
 }
 

@@ -64,6 +64,7 @@ async fn unknown_routes_and_methods_are_problems_too() {
     }
     let answer = stand.ask("DELETE", "/v1/jobs").key(&stand.admin).send().await.refused(405, "method_not_allowed");
     assert!(answer.header("allow").contains("POST"), "{answer:?}");
+    assert_eq!(answer.json["detail"], "this route knows GET, HEAD, POST");
     stand.ask("DELETE", "/v1/tenants/t-001").key(&stand.admin).send().await.refused(405, "method_not_allowed");
 }
 
@@ -206,6 +207,22 @@ async fn only_json_is_read() {
     let with_charset =
         stand.ask("POST", "/v1/jobs").key(&stand.admin).raw("Application/JSON; charset=utf-8", "{}").send().await;
     with_charset.refused(422, "invalid_argument");
+}
+
+#[tokio::test]
+async fn a_body_that_is_packed_is_refused_and_told_what_is_read() {
+    let stand = Stand::new().await;
+    let id = stand.held(stand.plain("t-001")).await;
+    let cancel = format!("/v1/jobs/{id}/cancel");
+    let ask =
+        |path: &str, encoding: &str| stand.ask("POST", path).key(&stand.admin).header("content-encoding", encoding);
+    for encoding in ["gzip", "br", "identity, gzip", "é"] {
+        for path in ["/v1/jobs", &cancel] {
+            let answer = ask(path, encoding).json(&json!({})).send().await.refused(415, "unsupported_media_type");
+            assert_eq!((answer.header("accept-encoding"), &answer.json["limit"]), ("identity", &json!("identity")));
+        }
+    }
+    ask(&cancel, "Identity").json(&json!({})).send().await.expect(200);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@
 use axum::{
     Json,
     extract::{Path, State},
-    http::StatusCode,
+    http::{HeaderMap, StatusCode},
 };
 use chrono::{DateTime, FixedOffset};
 use leasehold_engine::{
@@ -25,6 +25,7 @@ use crate::api::{
     auth::Caller,
     enqueue::ActorSchema,
     extract::{Document, Query},
+    precondition,
     problem::Problem,
     state::ApiState,
 };
@@ -75,16 +76,21 @@ pub(in crate::api) async fn show_freeze(
 }
 
 /// Puts a freeze there, instead of an earlier one of its id. Starts from the answer on obey it; what runs goes on.
-#[utoipa::path(put, path = "/v1/freezes/{id}", tag = "gates", request_body = FreezeRequest, params(("id" = String, Path)),
+#[utoipa::path(put, path = "/v1/freezes/{id}", tag = "gates", request_body = FreezeRequest, 
+    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "`*`: only when there is one."),
+        ("If-None-Match" = Option<String>, Header, description = "`*`: only when there is none.")),
     responses((status = 200, body = FreezeView)))]
 pub(in crate::api) async fn put_freeze(
     State(state): State<ApiState>,
     caller: Caller,
     Path(id): Path<String>,
+    headers: HeaderMap,
     Document(ask): Document<FreezeRequest>,
 ) -> Result<Json<FreezeView>, Problem> {
     caller.check_everywhere(Permission::PauseQueues)?;
     checks::check_name("id", &id)?;
+    let there = state.store().standing().await?.freezes().any(|freeze| freeze.id == id);
+    precondition::check_presence(&headers, "freeze", there)?;
     let now = state.store().now().await?;
     let from = ask.from.map_or(now, checks::ms);
     let mut wrong = Mistakes::default();

@@ -3,7 +3,7 @@
 use axum::{
     Json,
     extract::{Path, State},
-    http::StatusCode,
+    http::{HeaderMap, StatusCode},
 };
 use leasehold_engine::{
     Place,
@@ -23,6 +23,7 @@ use crate::api::{
     auth::Caller,
     enqueue::ActorSchema,
     extract::{Document, Query},
+    precondition,
     problem::Problem,
     queues,
     state::ApiState,
@@ -149,16 +150,21 @@ async fn scope(state: &ApiState, of: &str, name: &str) -> Result<LimitScope, Pro
 
 /// Sets a limit, instead of an earlier one of its name. Starts from the answer on obey it; what runs goes on.
 #[utoipa::path(put, path = "/v1/limits/{of}/{name}", tag = "gates", request_body = LimitRequest,
-    params(("of" = String, Path, description = "queue, kind, or key (each key of the kind by itself)"), ("name" = String, Path)),
+    params(("of" = String, Path, description = "queue, kind, or key (each key of the kind by itself)"), ("name" = String, Path),
+        ("If-Match" = Option<String>, Header, description = "`*`: only when there is one."),
+        ("If-None-Match" = Option<String>, Header, description = "`*`: only when there is none.")),
     responses((status = 200, body = LimitView)))]
 pub(in crate::api) async fn put_limit(
     State(state): State<ApiState>,
     caller: Caller,
     Path((of, name)): Path<(String, String)>,
+    headers: HeaderMap,
     Document(ask): Document<LimitRequest>,
 ) -> Result<Json<LimitView>, Problem> {
     caller.check_everywhere(Permission::PauseQueues)?;
     let scope = scope(&state, &of, &name).await?;
+    let there = state.store().standing().await?.limits().any(|limit| limit.scope == scope);
+    precondition::check_presence(&headers, "limit", there)?;
     let mut wrong = Mistakes::default();
     let max_running = ask.max_running.filter(|max| (1..=MAX_RUNNING).contains(max)).and_then(|max| max.try_into().ok());
     if ask.max_running.is_some() && max_running.is_none() {

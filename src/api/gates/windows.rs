@@ -32,9 +32,9 @@ use super::{
 };
 use crate::api::{
     auth::Caller,
-    changes::version_of,
     enqueue::ActorSchema,
     extract::{Document, Query},
+    precondition,
     problem::Problem,
     state::ApiState,
     times::rfc3339,
@@ -183,7 +183,8 @@ fn with_version(status: StatusCode, version: u32, shown: WindowView) -> Response
 
 /// Writes a window; it holds from the answer on.
 #[utoipa::path(put, path = "/v1/windows/{name}", tag = "gates", request_body = WindowRequest,
-    params(("name" = String, Path), ("If-Match" = Option<String>, Header, description = "The `ETag` that was seen; another one is refused.")),
+    params(("name" = String, Path), ("If-Match" = Option<String>, Header, description = "The `ETag` that was seen; another one is refused. `*`: whichever it has, if there is one."),
+        ("If-None-Match" = Option<String>, Header, description = "`*`: only when there is none.")),
     responses((status = 200, description = "Replaced.", body = WindowView), (status = 201, description = "New.", body = WindowView)))]
 pub(in crate::api) async fn put_window(
     State(state): State<ApiState>,
@@ -194,7 +195,9 @@ pub(in crate::api) async fn put_window(
 ) -> Result<Response, Problem> {
     caller.check_everywhere(Permission::PauseQueues)?;
     checks::check_name("name", &name)?;
-    let (expected, now) = (version_of(&headers)?, state.store().now().await?);
+    let held = async || Ok(state.store().document(WINDOWS, &name).await?.map(|document| document.version));
+    let expected = precondition::expected(&headers, "window", held).await?;
+    let now = state.store().now().await?;
     let window = accept(&state, &caller, ask, now).await?;
     check_room(&state.store().standing().await?, MOST)?;
     let document = serde_json::to_vec(&window).map_err(|e| Problem::new(ErrorCode::Internal, e.to_string()))?;
@@ -205,11 +208,7 @@ pub(in crate::api) async fn put_window(
             let shown = view(&state, &name, window, now).await?;
             Ok(with_version(if version == 1 { StatusCode::CREATED } else { StatusCode::OK }, version, shown))
         }
-        Put::Conflict(version) => {
-            Err(Problem::new(ErrorCode::PreconditionFailed, format!("the window is at version {version} by now"))
-                .field("If-Match")
-                .remedy("read it again, and decide again"))
-        }
+        Put::Conflict(version) => Err(precondition::failed(&headers, "window", version)),
     }
 }
 
