@@ -13,7 +13,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::policy::rules::Admission;
-use crate::policy::{self, Actor, ErrorCode, Refusal, Tenant};
+use crate::policy::{self, Actor, ErrorCode, Refusal, Tenant, shown};
 
 /// The prefix of idempotency keys that the program itself uses.
 pub(crate) const OWN_KEYS: &str = "leasehold:";
@@ -238,6 +238,13 @@ impl Submission {
         {
             return Err(Refusal::invalid("VERIFY-02", "verification", "a challenge and a code have at most 64 bytes"));
         }
+        shown::check_name("ROLE-19", "actor.user_id", &self.actor.user_id)?;
+        self.actor.check_addresses()?;
+        for (name, value) in &self.labels {
+            shown::check_name("ENG-01", "labels", name)?;
+            shown::check_name("ENG-01", &format!("labels.{name}"), value)?;
+        }
+        shown::check_name("ENG-01", "correlation_id", self.correlation_id.as_deref().unwrap_or_default())?;
         let bytes: usize = self.labels.iter().map(|(name, value)| name.len() + value.len()).sum();
         if self.labels.len() > limits.max_labels || bytes > limits.max_labels_bytes {
             let limit = format!("{} labels, {} bytes", limits.max_labels, limits.max_labels_bytes);

@@ -13,6 +13,7 @@ pub mod quota;
 pub mod refusal;
 pub mod roles;
 pub mod rules;
+pub mod shown;
 pub mod sql;
 pub mod status;
 pub mod tenant;

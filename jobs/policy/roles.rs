@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::refusal::{ErrorCode, Refusal};
+use super::shown;
 
 /// A role of an actor, as the authenticated upstream asserts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -156,6 +157,14 @@ impl Actor {
             return Ok(());
         }
         Err(Refusal::invalid("ROLE-19", "actor.user_id", "a user id is 1 to 64 bytes without control characters"))
+    }
+
+    /// Refuses addresses that no notice can go to: the notice would fail later, where nobody sees it.
+    pub fn check_addresses(&self) -> Result<(), Refusal> {
+        let given = |address: &Option<String>| address.clone().unwrap_or_default();
+        shown::check_email("ROLE-19", "actor.email", &given(&self.email))?;
+        shown::check_mobile("ROLE-19", "actor.mobile", &given(&self.mobile))?;
+        shown::check_name("ROLE-19", "actor.yunzhijia_id", &given(&self.yunzhijia_id))
     }
 
     fn is_any(&self, roles: &[Role]) -> bool {

@@ -16,6 +16,7 @@ use super::messages::NotifyRules;
 use super::quota::{Allowance, QuotaRule, Subject};
 use super::refusal::{ErrorCode, Refusal};
 use super::roles::{Actor, RoleRules, formal_tenant};
+use super::shown;
 pub use super::sql::{OnError, SqlRules};
 use super::tenant::{Environment, Tenant};
 pub use super::verify::{VerifyMode, VerifyRules, ticket_binding};
@@ -188,6 +189,7 @@ impl Rules {
         self.role.operate(ask.actor, ask.tenant.formal)?;
         self.environment(ask, DATA_CENTER_BACKUP, "args.data_center")?;
         length("args.name", name, 1, self.backup.max_name_chars, "BACKUP-01")?;
+        shown::check_name("BACKUP-01", "args.name", name)?;
         length("args.description", description, 0, self.backup.max_description_chars, "BACKUP-01")?;
         Ok(Admission { allowance: self.allowance(ask, DATA_CENTER_BACKUP), ..accepted(ask) })
     }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::refusal::{ErrorCode, Refusal};
 use super::roles::Role;
+use super::shown;
 
 /// A tenant, as the API reads and writes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -180,6 +181,26 @@ impl Tenant {
             unique(&mut environments, format!("{at}.id"), &environment.id)?;
             for (n, data_center) in environment.data_centers.iter().enumerate() {
                 unique(&mut data_centers, format!("{at}.data_centers[{n}].id"), &data_center.id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks the names and addresses of a document that is about to be written. One that was written before this rule
+    /// stays readable: its jobs go on.
+    pub fn check_shown(&self) -> Result<(), Refusal> {
+        shown::check_name(RULE, "name", &self.name)?;
+        for (i, contact) in self.contacts.iter().enumerate() {
+            let given = |address: &Option<String>| address.clone().unwrap_or_default();
+            shown::check_name(RULE, &format!("contacts[{i}].user_id"), &contact.user_id)?;
+            shown::check_email(RULE, &format!("contacts[{i}].email"), &given(&contact.email))?;
+            shown::check_mobile(RULE, &format!("contacts[{i}].mobile"), &given(&contact.mobile))?;
+            shown::check_name(RULE, &format!("contacts[{i}].yunzhijia_id"), &given(&contact.yunzhijia_id))?;
+        }
+        for (i, environment) in self.environments.iter().enumerate() {
+            for (n, data_center) in environment.data_centers.iter().enumerate() {
+                let field = format!("environments[{i}].data_centers[{n}].name");
+                shown::check_name(RULE, &field, &data_center.name)?;
             }
         }
         Ok(())

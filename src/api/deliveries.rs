@@ -20,8 +20,8 @@ use super::{
     webhooks::endpoint,
 };
 
-/// Deliveries that one replay looks at, at the most: the history that is kept of an endpoint.
-const REPLAY_LOOK: usize = 10_000;
+/// What the id of a delivery begins with.
+const MESSAGE: &str = "msg_";
 
 /// Where the listing goes on.
 #[derive(Deserialize, IntoParams)]
@@ -91,19 +91,16 @@ pub(super) async fn list(
     caller.check(Permission::Webhooks)?;
     endpoint(&state, &caller, &id).await?;
     let limit = page_limit(&state, query.limit)?;
-    let (mut shard, mut skip) = read_cursor(query.cursor.as_deref())?;
+    let (mut shard, mut after) = read_cursor(query.cursor.as_deref())?;
     let mut deliveries = Vec::new();
     while shard < state.store().shards() && deliveries.len() < limit {
         let want = limit - deliveries.len();
-        let page = state.store().delivery_list(shard, &id, skip, want).await?;
-        if page.is_empty() {
-            (shard, skip) = (shard + 1, 0);
-            continue;
-        }
-        skip += want;
+        let (page, older) = state.store().delivery_list(shard, &id, after.as_deref(), want).await?;
         deliveries.extend(page.into_iter().map(row));
+        shard += u16::from(older.is_none());
+        after = older;
     }
-    let next = (shard < state.store().shards()).then(|| format!("{shard}.{skip}"));
+    let next = (shard < state.store().shards()).then(|| format!("{shard}.{}", after.unwrap_or_default()));
     Ok(Json(DeliveryPage { deliveries, next }))
 }
 
@@ -119,11 +116,13 @@ fn row(view: leasehold_engine::store::DeliveryView) -> DeliveryRow {
     }
 }
 
-fn read_cursor(cursor: Option<&str>) -> Result<(u16, usize), Problem> {
-    let Some(text) = cursor else { return Ok((0, 0)) };
-    let parts = text.split_once('.').and_then(|(shard, skip)| Some((shard.parse().ok()?, skip.parse().ok()?)));
-    let known = parts.filter(|(_, skip)| *skip <= REPLAY_LOOK * 10);
-    known.ok_or_else(|| Problem::invalid("cursor", "it is not the `next` of a page"))
+/// The shard, and the delivery of it that was shown last: a count would show some twice while new ones come.
+fn read_cursor(cursor: Option<&str>) -> Result<(u16, Option<String>), Problem> {
+    let Some(text) = cursor else { return Ok((0, None)) };
+    let parts = text.split_once('.').and_then(|(shard, last)| Some((shard.parse().ok()?, last)));
+    let known = parts.filter(|(_, last)| last.is_empty() || last.starts_with(MESSAGE));
+    let (shard, last) = known.ok_or_else(|| Problem::invalid("cursor", "it is not the `next` of a page"))?;
+    Ok((shard, Some(last.to_owned()).filter(|last| !last.is_empty())))
 }
 
 /// Sends deliveries again: one, or those that failed for good since a time.
@@ -158,15 +157,16 @@ async fn replay_failed(state: &ApiState, id: &str, since: i64) -> Result<u64, Pr
     const PAGE: usize = 200;
     let mut replayed = 0;
     for shard in 0..state.store().shards() {
-        for skip in (0..REPLAY_LOOK).step_by(PAGE) {
-            let page = state.store().delivery_list(shard, id, skip, PAGE).await?;
-            let enough = page.is_empty();
+        let mut after = None;
+        loop {
+            let (page, older) = state.store().delivery_list(shard, id, after.as_deref(), PAGE).await?;
             for delivery in page.into_iter().filter(|d| d.state == "exhausted" && d.first_at >= since) {
                 replayed += u64::from(state.store().delivery_replay(shard, id, &delivery.id).await?);
             }
-            if enough {
+            if older.is_none() {
                 break;
             }
+            after = older;
         }
     }
     Ok(replayed)

@@ -9,7 +9,7 @@ use axum::{
     http::StatusCode,
 };
 use leasehold_engine::{Store, StoreError, store::Document as Stored};
-use leasehold_jobs::policy::{ErrorCode, KeyRole, Permission, tenant::check_id};
+use leasehold_jobs::policy::{ErrorCode, KeyRole, Permission, shown::check_name, tenant::check_id};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -108,6 +108,7 @@ pub(super) async fn create(
     if ask.name.trim().is_empty() || ask.name.chars().count() > 100 {
         return Err(Problem::invalid("name", "a name has 1 to 100 characters"));
     }
+    check_name("ENG-12", "name", &ask.name)?;
     // A key that is bound to a tenant makes keys for that tenant alone.
     ask.tenant = ask.tenant.or_else(|| caller.key.tenant.clone());
     if let Some(tenant) = &ask.tenant {

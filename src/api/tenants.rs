@@ -176,6 +176,7 @@ pub(super) async fn write(
     // Read as a value first: a slip in the syntax is told with its line and column.
     let _: Value = parse(&bytes)?;
     let tenant = Tenant::parse(&id, &bytes)?;
+    tenant.check_shown()?;
     check_places(&state, &tenant).await?;
     let document = serde_json::to_vec(&tenant).map_err(|e| Problem::new(ErrorCode::Internal, e.to_string()))?;
     match state.store().put_document(TENANTS, &id, &document, expected).await? {

@@ -175,10 +175,27 @@ pub(super) async fn create(
     if ask.events.len() > 32 {
         return Err(Problem::invalid("events", "at most 32 patterns").limit("32"));
     }
+    check_room(&state, tenant.as_deref()).await?;
     let new = NewEndpoint { url: ask.url, events: ask.events, tenant, owner: caller.key.id.clone() };
     let now = state.store().now().await?;
     let (view, secret) = state.endpoints().register(new, state.url_rules(), now).await.map_err(refused)?;
     Ok((StatusCode::CREATED, Json(CreatedWebhook { webhook: view.into(), secret: secret.reveal() })))
+}
+
+/// Each change of a job is made and sent once for each endpoint that hears it, so that their number is bounded (E7). Two that
+/// are registered at the same moment may pass.
+async fn check_room(state: &ApiState, tenant: Option<&str>) -> Result<(), Problem> {
+    let most = state.config().webhooks.endpoints_per_tenant;
+    let held = state.endpoints().endpoints().await.map_err(refused)?;
+    let there = held.iter().filter(|endpoint| endpoint.tenant.as_deref() == tenant).count();
+    if there < most {
+        return Ok(());
+    }
+    let whose = tenant.map_or_else(|| "for all tenants".to_owned(), |tenant| format!("of tenant `{tenant}`"));
+    Err(Problem::new(ErrorCode::Conflict, format!("there are {there} webhook endpoints {whose} already"))
+        .rule("ENG-06")
+        .limit(format!("{most} endpoints"))
+        .remedy("remove one that is no longer needed, or raise `webhooks.endpoints_per_tenant`"))
 }
 
 /// Refuses what would never hear anything: a typing error that nobody would notice.

@@ -196,6 +196,7 @@ pub struct Webhooks {
     pub first_byte_timeout_seconds: u64,
     pub total_timeout_seconds: u64,
     pub answer_bytes: usize,
+    pub endpoints_per_tenant: usize,
     pub endpoint_concurrency: usize,
     pub concurrency: usize,
     pub max_body_bytes: usize,

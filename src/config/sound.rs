@@ -60,6 +60,7 @@ fn at_least_one(config: &Config, complain: &mut impl FnMut(&str, String)) {
         ("limits.max_args_bytes", limits.max_args_bytes as u64),
         ("retry.max_attempts", u64::from(retry.max_attempts)),
         ("webhooks.schedule_seconds", webhooks.schedule_seconds.len() as u64),
+        ("webhooks.endpoints_per_tenant", webhooks.endpoints_per_tenant as u64),
         ("webhooks.endpoint_concurrency", webhooks.endpoint_concurrency as u64),
         ("webhooks.concurrency", webhooks.concurrency as u64),
         ("webhooks.total_timeout_seconds", webhooks.total_timeout_seconds),

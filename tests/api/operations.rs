@@ -106,6 +106,8 @@ async fn a_key_is_shown_once_works_at_once_and_stops_at_once() {
     for bad in [
         json!({"name": "", "roles": ["admin"]}),
         json!({"name": "x", "roles": []}),
+        json!({"name": "a\u{1b}]0;b\u{7}", "roles": ["admin"]}),
+        json!({"name": "a\nb", "roles": ["admin"]}),
         json!({"name": "x", "roles": ["admin"], "tenant": "a b"}),
     ] {
         stand.post("/v1/keys", &bad).await.refused(422, "invalid_argument");
@@ -180,6 +182,9 @@ async fn a_tenant_is_written_read_and_guarded_by_its_version() {
         (json!({"nme": "x"}), "unknown_field", "nme"),
         (json!({"formal": "yes"}), "invalid_argument", "formal"),
         (json!({"id": "t-010"}), "invalid_argument", "id"),
+        (json!({"name": "One\u{202e}"}), "invalid_argument", "name"),
+        (json!({"contacts": [{"user_id": "u", "email": "a@b, c@d"}]}), "invalid_argument", "contacts[0].email"),
+        (json!({"contacts": [{"user_id": "u", "mobile": "none"}]}), "invalid_argument", "contacts[0].mobile"),
         (
             json!({"environments": [{"id": "p", "kind": "production", "data_centers": [{"id": "d", "name": "D", "database": "postgres://u:clear@h/d"}]}]}),
             "invalid_argument",

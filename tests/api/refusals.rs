@@ -91,6 +91,12 @@ async fn a_body_that_does_not_fit_is_told_where() {
         (with(json!({"actor": {"user_id": "", "roles": []}})), 422, "invalid_argument", "actor.user_id"),
         (with(json!({"actor": ["u", ["employee"]]})), 422, "invalid_argument", "actor"),
         (with(json!({"actor": {"user_id": "u", "roles": [null]}})), 422, "invalid_argument", "actor.roles[0]"),
+        (with(json!({"actor": {"user_id": "u", "email": "a@b\r\nBcc: c@d"}})), 422, "invalid_argument", "actor.email"),
+        (with(json!({"actor": {"user_id": "u", "mobile": "call me"}})), 422, "invalid_argument", "actor.mobile"),
+        (with(json!({"labels": {"a": "\u{1b}[2J"}})), 422, "invalid_argument", "labels.a"),
+        (with(json!({"labels": {"a\0": "b"}})), 422, "invalid_argument", "labels"),
+        (with(json!({"correlation_id": "a\nb"})), 422, "invalid_argument", "correlation_id"),
+        (with(json!({"args": {"data_center": "dc-1", "name": "a\u{202e}b"}})), 422, "invalid_argument", "args.name"),
         (with(json!({"priority": 5})), 422, "invalid_argument", "priority"),
         (r#"{"kind":"a","kind":"b"}"#.to_owned(), 422, "invalid_argument", "kind"),
         (

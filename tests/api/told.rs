@@ -133,7 +133,52 @@ async fn e7_the_deliveries_of_a_removed_endpoint_go_with_it() {
     stand.store.outbox_route(0, &[routed]).await.unwrap();
     stand.ask("DELETE", &format!("/v1/webhooks/{hook}")).key(&stand.admin).send().await.expect(204);
     assert_eq!(stand.store.webhook_backlog().await.unwrap(), 0);
-    assert!(stand.store.delivery_list(0, &hook, 0, 10).await.unwrap().is_empty());
+    assert!(stand.store.delivery_list(0, &hook, None, 10).await.unwrap().0.is_empty());
+}
+
+#[tokio::test]
+async fn e7_a_tenant_has_a_bounded_number_of_endpoints() {
+    let stand = Stand::with(&[("LEASEHOLD__WEBHOOKS__ENDPOINTS_PER_TENANT", "2")]).await;
+    let ask = |tenant: Value| json!({"url": "https://example.com/", "tenant": tenant});
+    for tenant in [json!("t-001"), json!("t-002"), json!(null)] {
+        let first = stand.post("/v1/webhooks", &ask(tenant.clone())).await.expect(201);
+        stand.post("/v1/webhooks", &ask(tenant.clone())).await.expect(201);
+        let full = stand.post("/v1/webhooks", &ask(tenant.clone())).await.refused(409, "conflict");
+        assert_eq!(full.json["limit"], "2 endpoints", "{}", full.text);
+        let path = format!("/v1/webhooks/{}", first.id());
+        stand.ask("DELETE", &path).key(&stand.admin).send().await.expect(204);
+        stand.post("/v1/webhooks", &ask(tenant)).await.expect(201);
+    }
+}
+
+/// A page that is asked for later begins where the one before ended, whatever came and went meanwhile.
+#[tokio::test]
+async fn pages_of_deliveries_repeat_nothing_while_new_ones_come() {
+    let stand = Stand::new().await;
+    let hook = stand.post("/v1/webhooks", &json!({"url": "https://example.com/"})).await.expect(201).id().to_owned();
+    let route = async |n: u32| {
+        stand.held(stand.plain("t-001")).await;
+        let entry = stand.store.outbox_read(0, 1).await.unwrap().remove(0).entry;
+        let body = Bytes::from_static(b"{}");
+        let deliveries = vec![NewDelivery { endpoint: hook.clone(), id: format!("msg_{n}"), body }];
+        stand.store.outbox_route(0, &[Routed { entry, deliveries }]).await.unwrap();
+    };
+    for n in 0..5 {
+        route(n).await;
+    }
+    let (mut seen, mut cursor) = (Vec::new(), String::new());
+    for n in 5..9 {
+        let page = stand.get(&format!("/v1/webhooks/{hook}/deliveries?limit=2{cursor}")).await.expect(200).json;
+        seen.extend(page["deliveries"].as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap().to_owned()));
+        let Some(next) = page["next"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+        route(n).await;
+    }
+    assert_eq!(seen, ["msg_4", "msg_3", "msg_2", "msg_1", "msg_0"]);
+    for odd in ["0.7", "x.msg_1", "0", "-1.msg_1"] {
+        let answer = stand.get(&format!("/v1/webhooks/{hook}/deliveries?cursor={odd}")).await;
+        answer.refused(422, "invalid_argument");
+    }
 }
 
 #[tokio::test]

@@ -76,14 +76,14 @@ async fn a_callback_in_redis_is_retried_logged_replayed_and_keeps_its_id() {
         serde_json::json!({ "callback": leasehold::webhooks::body::callback_meta(&endpoint) }).to_string().into();
     lab.enqueue(job).await;
     round(&dispatcher).await;
-    let routed = lab.store.delivery_list(0, &endpoint, 0, 10).await.unwrap();
+    let routed = lab.store.delivery_list(0, &endpoint, None, 10).await.unwrap().0;
     let failed = routed.iter().find(|view| view.state == "pending").expect("one failed and waits");
     let log: AttemptLog = serde_json::from_slice(&failed.log[0]).unwrap();
     assert_eq!((log.status, log.error.as_deref()), (Some(500), Some("receiver_failed")));
 
     lab.at(5000);
     round(&dispatcher).await;
-    let ended = lab.store.delivery_list(0, &endpoint, 0, 10).await.unwrap();
+    let ended = lab.store.delivery_list(0, &endpoint, None, 10).await.unwrap().0;
     assert!(ended.iter().all(|view| view.state == "delivered"), "{ended:?}");
     assert!(lab.store.delivery_replay(0, &endpoint, &failed.id).await.unwrap());
     round(&dispatcher).await;

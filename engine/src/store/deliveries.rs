@@ -251,7 +251,8 @@ impl Store {
         Ok(word == "ok")
     }
 
-    /// An endpoint's deliveries in a shard, newest first, from the `skip`-th on.
+    /// An endpoint's deliveries in a shard, newest first: those older than `after`, or all. Beside them the one to go on
+    /// after, while older ones are kept; deliveries that come meanwhile move nothing.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be reached.
@@ -259,18 +260,24 @@ impl Store {
         &self,
         shard: u16,
         endpoint: &str,
-        skip: usize,
+        after: Option<&str>,
         limit: usize,
-    ) -> Result<Vec<DeliveryView>, StoreError> {
+    ) -> Result<(Vec<DeliveryView>, Option<String>), StoreError> {
         let mut cmd = redis::cmd("LRANGE");
-        let (from, to) = (-((skip + limit) as i64), -(skip as i64) - 1);
-        cmd.arg(self.key(shard, &format!("delivered:{endpoint}"))).arg(from).arg(to);
-        let ids: Vec<String> = self.query("delivery_list", cmd).await?;
-        let mut views = Vec::with_capacity(ids.len());
-        for id in ids.into_iter().rev() {
-            views.extend(self.delivery(shard, endpoint, &id).await?);
+        cmd.arg(self.key(shard, &format!("delivered:{endpoint}"))).arg(0).arg(-1);
+        // All ids, of which there are HISTORY at most: the place of one of them changes as old ones go.
+        let mut ids: Vec<String> = self.query("delivery_list", cmd).await?;
+        if let Some(after) = after {
+            // One that is gone took those before it along.
+            ids.truncate(ids.iter().rposition(|id| id == after).unwrap_or(0));
         }
-        Ok(views)
+        let wanted = ids.split_off(ids.len().saturating_sub(limit));
+        let mut views = Vec::with_capacity(wanted.len());
+        for id in wanted.iter().rev() {
+            views.extend(self.delivery(shard, endpoint, id).await?);
+        }
+        let next = wanted.into_iter().next().filter(|_| !ids.is_empty());
+        Ok((views, next))
     }
 
     async fn delivery(&self, shard: u16, endpoint: &str, id: &str) -> Result<Option<DeliveryView>, StoreError> {
