@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use axum::{
-    extract::Request,
+    extract::{Request, State},
     http::header,
     response::{IntoResponse, Response},
 };
@@ -11,7 +11,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use leasehold_jobs::policy::ErrorCode;
 use sha2::{Digest as _, Sha256};
 
-use super::{openapi::TEXT, problem::Problem};
+use super::{openapi::document, problem::Problem, state::ApiState};
 
 /// A page and the policy that lets a browser run its own script and style, and nothing else.
 struct Page {
@@ -46,8 +46,9 @@ impl Page {
 
 /// The OpenAPI document.
 #[utoipa::path(get, path = "/openapi.json", tag = "operations", responses((status = 200, content_type = "application/json", body = Object)), security(()))]
-pub(super) async fn openapi() -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], TEXT.as_str()).into_response()
+pub(super) async fn openapi(State(state): State<ApiState>) -> Response {
+    let text = document(&state.config().server).to_string();
+    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
 }
 
 /// The API for people to read.

@@ -6,6 +6,7 @@
 mod alerts;
 mod archived;
 pub mod auth;
+mod bounds;
 mod changes;
 mod clock;
 mod deliveries;

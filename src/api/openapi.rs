@@ -2,16 +2,15 @@
 //!
 //! What is the same for all is added here: the problem as the answer to everything else, the key, unique names.
 
-use std::sync::LazyLock;
-
 use leasehold_jobs::{Tenant, policy::ErrorCode, schema_of};
 use serde_json::{Value, json};
 use utoipa::OpenApi;
 
 use super::{
-    alerts, changes, clock, deliveries, docs, enqueue, explain, gates, health, jobs, keys, kinds, metrics, problem,
-    queues, schedule_pause, schedules, signals, sse, tenants, webhooks,
+    alerts, bounds, changes, clock, deliveries, docs, enqueue, explain, gates, health, jobs, keys, kinds, metrics,
+    problem, queues, schedule_pause, schedules, signals, sse, tenants, webhooks,
 };
+use crate::{config::Server, webhooks::body::Body};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -30,7 +29,7 @@ use super::{
         deliveries::list, deliveries::replay, keys::list, keys::create, keys::revoke,
         metrics::metrics, health::livez, health::readyz, docs::openapi, docs::page, docs::front
     ),
-    components(schemas(problem::ProblemParts)),
+    components(schemas(problem::ProblemParts, Body<'static>)),
     tags(
         (name = "jobs", description = "Operations that are asked for, followed and changed."),
         (name = "kinds", description = "What may be asked for."),
@@ -45,12 +44,9 @@ use super::{
 )]
 struct Document;
 
-/// The document as text.
-pub(super) static TEXT: LazyLock<String> = LazyLock::new(|| document().to_string());
-
-/// The document.
+/// The document of a server with this configuration.
 #[must_use]
-pub fn document() -> Value {
+pub fn document(server: &Server) -> Value {
     let mut document = serde_json::to_value(Document::openapi()).unwrap_or_default();
     document["components"]["securitySchemes"] = json!({ "key": {
         "type": "http", "scheme": "bearer", "description": "An API key, `lh_…`. `leasehold key create` makes one." } });
@@ -63,6 +59,7 @@ pub fn document() -> Value {
             finish(operation);
         }
     }
+    bounds::tighten(&mut document, server);
     document
 }
 

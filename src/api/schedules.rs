@@ -32,7 +32,7 @@ use super::{
 use crate::schedules::Kept;
 
 /// Slots of a preview when the caller does not say, and the most.
-const PREVIEW: (usize, usize) = (10, 1000);
+pub(super) const PREVIEW: (usize, usize) = (10, 1000);
 
 /// Lists the schedules, by tenant and name.
 #[utoipa::path(get, path = "/v1/schedules", tag = "schedules", params(ListQuery), responses((status = 200, body = ScheduleList)))]

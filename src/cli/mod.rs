@@ -217,10 +217,7 @@ fn dispatch(global: &Global, out: &Out, command: Command) -> Result<(), Failure>
         Command::Webhook(args) => on_one_core(args.run(global, out)),
         Command::Doctor(args) => on_one_core(args.run(global, out)),
         Command::Config(args) => args.run(global, out),
-        Command::Openapi(args) => {
-            args.run(out);
-            Ok(())
-        }
+        Command::Openapi(args) => args.run(out),
     }
 }
 

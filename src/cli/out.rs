@@ -5,6 +5,7 @@ use std::fmt::{self, Display};
 use std::io::{ErrorKind, Write as _};
 use std::sync::OnceLock;
 
+use leasehold_jobs::policy::shown::is_unshown;
 use serde_json::Value;
 
 use super::Failure;
@@ -33,7 +34,7 @@ impl Out {
 
     /// Prints a line as it is.
     pub(crate) fn line(&self, text: impl Display) {
-        let text = text.to_string();
+        let text = tamed(&text.to_string(), "\n\t");
         let mut stdout = std::io::stdout().lock();
         let written = writeln!(stdout, "{}", text.trim_end_matches('\n')).and_then(|()| stdout.flush());
         if let Some(error) = written.err().filter(|error| error.kind() != ErrorKind::BrokenPipe) {
@@ -49,7 +50,7 @@ impl Out {
 
     /// Prints a line for people beside the result.
     pub(crate) fn aside(&self, text: impl Display) {
-        let _ = writeln!(std::io::stderr().lock(), "{text}");
+        let _ = writeln!(std::io::stderr().lock(), "{}", tamed(&text.to_string(), "\n\t"));
     }
 }
 
@@ -68,7 +69,7 @@ impl Table {
 
     /// Adds a row.
     pub(crate) fn row<S: Into<String>>(&mut self, cells: impl IntoIterator<Item = S>) {
-        self.rows.push(cells.into_iter().map(Into::into).collect());
+        self.rows.push(cells.into_iter().map(|cell| tamed(&cell.into(), "")).collect());
     }
 }
 
@@ -91,6 +92,19 @@ impl Display for Table {
         }
         Ok(())
     }
+}
+
+/// What a terminal would obey is shown as its number: names and messages come from elsewhere. In JSON the form is the same.
+fn tamed(text: &str, but: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_unshown(c) && !but.contains(c) {
+            shown.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
 }
 
 /// Columns of a terminal that a text takes: Chinese characters take two.
@@ -124,6 +138,14 @@ mod tests {
         let text = table.to_string();
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines, ["ID  STATUS  N", "1   待执行  7", "22  x       8"]);
+    }
+
+    #[test]
+    fn a_terminal_obeys_nothing_that_is_printed() {
+        assert_eq!(tamed("备份\u{1b}[2J\u{9b}1m\u{202e}x\ny", "\n"), "备份\\u001b[2J\\u009b1m\\u202ex\ny");
+        let mut table = Table::new(&["name", "n"], "none");
+        table.row(["a\nb", "7"]);
+        assert_eq!(table.to_string(), "NAME      N\na\\u000ab  7", "no name makes a row of its own");
     }
 
     #[test]

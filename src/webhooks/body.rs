@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::endpoint::rfc3339;
 use super::outbox::OutboxEntry;
@@ -30,43 +31,65 @@ pub struct BodyRules {
     pub max_bytes: usize,
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
+/// What is sent.
+#[derive(Serialize, ToSchema)]
+#[schema(as = WebhookBody)]
+pub(crate) struct Body<'a> {
+    /// The event, such as `job.succeeded`.
     r#type: String,
+    /// When it happened, RFC 3339.
     timestamp: String,
     data: Data<'a>,
 }
 
-#[derive(Serialize)]
+/// The job after the event.
+#[derive(Serialize, ToSchema)]
+#[schema(as = WebhookData)]
 struct Data<'a> {
     job_id: &'a str,
     kind: &'a str,
     tenant: &'a str,
+    /// Where the engine had it.
     place: &'a str,
+    /// The business status of the kind.
     status: String,
+    /// Rises by one with each event of the job: what is missing is still to come, or was dropped.
     seq: u32,
+    /// The attempt it belongs to.
     attempt: u16,
+    /// Why an attempt failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<ErrorPart>,
+    /// A reason, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     progress: Option<Progress>,
+    /// The caller's labels; empty when they are too long.
+    #[schema(value_type = Object)]
     labels: Map<String, Value>,
+    /// Where the job is shown.
     href: String,
 }
 
-#[derive(Serialize, Deserialize)]
+/// Why an attempt failed.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[schema(as = WebhookError)]
 struct ErrorPart {
+    /// Stable.
     code: String,
     #[serde(default)]
     message: String,
+    /// Whether another attempt is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     retryable: Option<bool>,
 }
 
-#[derive(Serialize)]
+/// How far a job says it is.
+#[derive(Serialize, ToSchema)]
+#[schema(as = WebhookProgress)]
 struct Progress {
+    /// 0 to 100.
     percent: u8,
     text: String,
 }
@@ -223,6 +246,30 @@ mod tests {
                 "attempt":2,"error":{"code":"disk_full","message":"no space","retryable":false},
                 "labels":{"order":"42"},"href":"https://lh/v1/jobs/0001"}})
         );
+    }
+
+    /// The document is what a receiver is written by.
+    #[test]
+    fn a_body_has_what_the_document_says_and_nothing_else() {
+        let config = crate::config::Config::from_sources(None, []).unwrap();
+        let api = crate::api::openapi::document(&config.server);
+        let check = |schema: &str, part: &Value| {
+            let schema = &api["components"]["schemas"][schema];
+            for field in part.as_object().unwrap().keys() {
+                assert!(schema["properties"][field].is_object(), "{field} is not described");
+            }
+            for field in schema["required"].as_array().unwrap() {
+                assert!(part.get(field.as_str().unwrap()).is_some(), "{field} is missing");
+            }
+        };
+        let note = r#"{"code":"disk_full","message":"no space","retryable":false,"detail":"d"}"#;
+        for (event, note) in [("failed", note), ("progress", "40 half"), ("accepted", "")] {
+            let body = made(&entry(event, "{}", note));
+            check("WebhookBody", &body);
+            check("WebhookData", &body["data"]);
+            body["data"].get("error").into_iter().for_each(|error| check("WebhookError", error));
+            body["data"].get("progress").into_iter().for_each(|progress| check("WebhookProgress", progress));
+        }
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use leasehold_engine::model::EventWord;
+use serde_json::{Value, json};
 
 use crate::stand::Stand;
 
@@ -64,6 +65,61 @@ async fn every_reference_leads_somewhere() {
     }
     for field in ["name", "formal", "lease_end", "environments"] {
         assert!(api["components"]["schemas"]["Tenant"]["properties"][field].is_object(), "{field}");
+    }
+}
+
+/// What the document allows is not refused for its form, and what it forbids is refused.
+#[tokio::test]
+async fn the_document_is_as_strict_as_the_code() {
+    let stand = Stand::new().await;
+    let api = stand.ask("GET", "/openapi.json").send().await.expect(200).json;
+    let parameter = |path: &str, method: &str, name: &str| {
+        let all = api["paths"][path][method]["parameters"].as_array().unwrap();
+        all.iter().find(|p| p["name"] == name).unwrap_or_else(|| panic!("{path} {name}"))["schema"].clone()
+    };
+    for path in ["/v1/jobs", "/v1/jobs/{id}/log", "/v1/schedules", "/v1/webhooks/{id}/deliveries", "/v1/alerts"] {
+        let limit = parameter(path, "get", "limit");
+        assert_eq!((&limit["type"], &limit["minimum"], &limit["maximum"]), (&json!("integer"), &json!(1), &json!(500)));
+    }
+    stand.get("/v1/jobs?limit=500").await.expect(200);
+    stand.get("/v1/jobs?limit=501").await.refused(422, "invalid_argument");
+    let places = parameter("/v1/jobs", "get", "place")["enum"].clone();
+    assert_eq!(places.as_array().unwrap().len(), 9);
+    for place in places.as_array().unwrap() {
+        stand.get(&format!("/v1/jobs?place={}", place.as_str().unwrap())).await.expect(200);
+    }
+    let schemas = &api["components"]["schemas"];
+    for schema in ["Job", "WebhookData"] {
+        assert_eq!(schemas[schema]["properties"]["place"]["enum"], places, "{schema}");
+    }
+    let priority = &schemas["JobRequest"]["properties"]["priority"];
+    assert_eq!(
+        (&priority["type"], &priority["enum"]),
+        (&json!("string"), &json!(["critical", "high", "normal", "low"]))
+    );
+    let roles = |schema: &str| schemas[schema]["properties"]["roles"]["items"]["enum"].as_array().unwrap().len();
+    assert_eq!((roles("NewKey"), roles("KeyView")), (4, 4));
+    assert!(roles("Actor") > 10 && roles("Actor") == roles("ActorView"));
+    for (path, allowed) in [("/v1/tenants/{id}", "\"7\""), ("/v1/freezes/{id}", "*")] {
+        let pattern = parameter(path, "put", "If-Match")["pattern"].as_str().unwrap().to_owned();
+        assert!(pattern.contains("\\*") && pattern.contains("[0-9]") == (allowed != "*"), "{path} {pattern}");
+    }
+    let body = &api["paths"]["/v1/jobs/{id}/cancel"]["post"]["requestBody"];
+    assert_eq!(body["content"]["application/json"]["schema"], json!({"$ref": "#/components/schemas/Reason"}));
+    assert_ne!(body["required"], json!(true), "it may be left out");
+}
+
+#[tokio::test]
+async fn the_document_describes_each_webhook() {
+    let stand = Stand::new().await;
+    let api = stand.ask("GET", "/openapi.json").send().await.expect(200).json;
+    let words = (1..).map_while(EventWord::from_code).map(|word| format!("job.{}", word.as_str()));
+    let told: BTreeSet<_> = api["webhooks"].as_object().unwrap().keys().cloned().collect();
+    assert_eq!(told, words.collect());
+    for (event, item) in api["webhooks"].as_object().unwrap() {
+        let schema = &item["post"]["requestBody"]["content"]["application/json"]["schema"]["allOf"];
+        assert_eq!(schema[0], json!({"$ref": "#/components/schemas/WebhookBody"}));
+        assert_eq!(schema[1]["properties"]["type"]["const"], json!(event));
     }
 }
 
