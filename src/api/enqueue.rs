@@ -124,6 +124,7 @@ pub(super) async fn enqueue(
     Document(ask): Document<JobRequest>,
 ) -> Result<Response, Problem> {
     caller.check(Permission::Enqueue)?;
+    state.check_open()?;
     caller.check_tenant(&ask.tenant)?;
     let key = idempotency::key_of(&headers)?;
     let digest = idempotency::digest(&ask)?;

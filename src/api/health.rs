@@ -29,9 +29,7 @@ pub(super) async fn livez() -> Json<Health> {
 /// The store answers, takes and keeps what it is given, and the program is not stopping.
 #[utoipa::path(get, path = "/readyz", tag = "operations", responses((status = 200, body = Health)), security(()))]
 pub(super) async fn readyz(State(state): State<ApiState>) -> Result<Json<Health>, Problem> {
-    if state.stop().is_cancelled() {
-        return Err(Problem::new(ErrorCode::ShuttingDown, "the program is stopping"));
-    }
+    state.check_open()?;
     let found = state.store().clone().with_patience(PROBE).durability().await?;
     let is_serious = |severity| match severity {
         Severity::DataLoss => !state.accepts_losses(),

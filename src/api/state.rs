@@ -37,6 +37,7 @@ pub struct ApiState {
     shared: Arc<Shared>,
     shelf: Option<Shelf>,
     accepts_losses: bool,
+    closing: CancellationToken,
     stop: CancellationToken,
 }
 
@@ -83,7 +84,8 @@ impl ApiState {
             used_keys,
             known_keys,
         };
-        Self { shared: Arc::new(shared), shelf: None, accepts_losses: false, stop: CancellationToken::new() }
+        let (closing, stop) = Default::default();
+        Self { shared: Arc::new(shared), shelf: None, accepts_losses: false, closing, stop }
     }
 
     /// The same state with an archive of finished jobs.
@@ -111,6 +113,25 @@ impl ApiState {
     pub fn stopping_with(mut self, stop: CancellationToken) -> Self {
         self.stop = stop;
         self
+    }
+
+    /// The same state, which takes no new jobs once `closing` is cancelled: who drains can still be asked about jobs.
+    #[must_use]
+    pub fn closing_with(mut self, closing: CancellationToken) -> Self {
+        self.closing = closing;
+        self
+    }
+
+    /// Refuses when the program drains or stops (503).
+    ///
+    /// # Errors
+    /// `shutting_down`.
+    pub fn check_open(&self) -> Result<(), Problem> {
+        if !self.closing.is_cancelled() && !self.stop.is_cancelled() {
+            return Ok(());
+        }
+        let remedy = "send the same request again, with the same Idempotency-Key if it enqueues";
+        Err(Problem::new(ErrorCode::ShuttingDown, "the program is stopping").remedy(remedy))
     }
 
     /// The store.

@@ -18,7 +18,7 @@ const MOST_THREADS: usize = 8;
 /// Run API, worker and upkeep in one process.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  leasehold up\n  leasehold up --data /var/lib/leasehold --listen 0.0.0.0:7420\n  leasehold up --redis redis://10.0.0.5:6379\n\nSIGTERM or Ctrl-C drains: running jobs may end. A second one hands them back and stops."
+    after_help = "Examples:\n  leasehold up\n  leasehold up --data /var/lib/leasehold --listen 0.0.0.0:7420\n  leasehold up --redis redis://10.0.0.5:6379\n\nSIGTERM or Ctrl-C drains: running jobs may end. A second one hands them back and stops, a third leaves at once.\nTwo of a kind within half a second count as one."
 )]
 pub(crate) struct Up {
     #[command(flatten)]

@@ -14,6 +14,7 @@ use leasehold_targets::Secrets;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::boot::{Opened, open_store};
@@ -28,6 +29,12 @@ use crate::config::Config;
 use crate::meters::Meters;
 use crate::schedules::{self, FileSchedule, SlotMaker};
 use crate::webhooks::dispatcher::DispatcherHandle;
+
+/// How long all but the running jobs may take to stop; with these it is less than a supervisor's patience (45 s in
+/// docker-compose.yml).
+const REST: Duration = Duration::from_secs(8);
+/// How long a stop may take after the second signal, but for critical sections.
+const HURRY: Duration = Duration::from_secs(5);
 
 /// What a process runs.
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +81,8 @@ pub struct Service {
     opened: Opened,
     folder: Option<DataFolder>,
     address: Option<SocketAddr>,
+    /// Cancelled when the program drains: no new jobs.
+    closing: CancellationToken,
     stop: CancellationToken,
     api: Option<JoinHandle<anyhow::Result<()>>>,
     webhooks: Option<DispatcherHandle>,
@@ -97,13 +106,14 @@ impl Service {
             let noted = folder.record(options.command, Some(&format!("http://{address}")));
             noted.map_err(|source| BootError::DataFolder { folder: folder.path().to_owned(), source })?;
         }
-        let (stop, config) = (CancellationToken::new(), Arc::new(config));
+        let (closing, stop, config) = (CancellationToken::new(), CancellationToken::new(), Arc::new(config));
         let mut service = Self {
             config,
             parts,
             opened,
             folder,
             address,
+            closing,
             stop,
             api: None,
             webhooks: None,
@@ -161,7 +171,7 @@ impl Service {
         }
         if let Some(listener) = listener {
             let state = ApiState::new(store, catalogue, config, meters, url_rules).with_shelf(shelf);
-            let state = state.accepting_losses(options.accept_data_loss);
+            let state = state.accepting_losses(options.accept_data_loss).closing_with(self.closing.clone());
             self.api = Some(tokio::spawn(serve(state, listener, self.stop.clone())));
         }
         Ok(())
@@ -204,11 +214,37 @@ impl Service {
         })
     }
 
-    /// Runs until a signal comes; then drains, or aborts on a second one. Everything is stopped on return.
-    pub async fn run(mut self, signals: &Signals) {
+    /// Runs until a signal comes; then drains, or aborts on a second one. Everything is stopped on return, unless that took
+    /// longer than it may: then it is cut off as by a crash, which loses nothing.
+    pub async fn run(self, signals: &Signals) {
         signals.next().await;
+        self.closing.cancel();
         let patience = Duration::from_secs(self.config.worker.drain_timeout_seconds);
-        self.stop.cancel();
+        let is_critical = self.worker.as_ref().map(Worker::critical);
+        let is_critical = || is_critical.as_ref().is_some_and(|is_critical| is_critical());
+        let hurry = CancellationToken::new();
+        let ending = self.wind_down(patience, hurry.clone());
+        tokio::pin!(ending);
+        tokio::select! {
+            () = &mut ending => return,
+            () = signals.next() => tracing::warn!("a second signal: stopping at once; a third one leaves"),
+            () = sleep(patience + REST) => tracing::warn!(code = "stop_hangs", "it does not come to an end by itself"),
+        }
+        hurry.cancel();
+        loop {
+            tokio::select! {
+                () = &mut ending => return,
+                () = signals.next() => break,
+                () = sleep(HURRY) => if !is_critical() { break },
+            }
+        }
+        tracing::error!(
+            code = "stop_cut",
+            "not everything could be stopped in time; jobs that ran are rescued by others"
+        );
+    }
+
+    async fn wind_down(mut self, patience: Duration, hurry: CancellationToken) {
         if let Some(mut worker) = self.worker.take() {
             let running = worker.running();
             tracing::info!(
@@ -217,12 +253,8 @@ impl Service {
                 if running == 1 { "" } else { "s" },
                 patience.as_secs()
             );
-            let drained = tokio::select! {
-                () = worker.drain(patience) => true,
-                () = signals.next() => false,
-            };
-            if !drained {
-                tracing::warn!(running = worker.running(), "a second signal: handing the running jobs back");
+            if hurry.run_until_cancelled(worker.drain(patience)).await.is_none() {
+                tracing::warn!(running = worker.running(), "handing the running jobs back");
                 worker.abort().await;
                 worker.drain(Duration::ZERO).await;
             }
@@ -233,12 +265,14 @@ impl Service {
         tracing::info!("stopped");
     }
 
-    /// Stops everything: what runs may take `patience`, then it is handed back.
+    /// Stops everything: what runs may take `patience`, then it is handed back. The API is last but what it stands on: who
+    /// waits for a job that drains may ask, and cancel it.
     pub async fn stop(mut self, patience: Duration) {
-        self.stop.cancel();
+        self.closing.cancel();
         if let Some(mut worker) = self.worker.take() {
             worker.drain(patience).await;
         }
+        self.stop.cancel();
         if let Some(api) = self.api.take() {
             let _ = api.await;
         }

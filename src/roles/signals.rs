@@ -1,6 +1,7 @@
-//! SIGTERM and SIGINT: the first asks to drain, the second to abort.
+//! SIGTERM and SIGINT: the first asks to drain, the second to abort, the third to leave at once.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
@@ -32,8 +33,39 @@ impl Signals {
     }
 }
 
+/// One that follows its like so closely is its echo: `timeout`, and supervisors that tell both a process and its group,
+/// send two and mean one.
+const ECHO: Duration = Duration::from_millis(500);
+
 async fn forward(stream: &mut Signal, came: &Notify) {
+    let mut last = None;
     while stream.recv().await.is_some() {
-        came.notify_one();
+        if is_meant(&mut last, Instant::now()) {
+            came.notify_one();
+        }
+    }
+}
+
+/// Whether a signal at `now` is no echo of the last one that was meant.
+fn is_meant(last: &mut Option<Instant>, now: Instant) -> bool {
+    let is_meant = last.is_none_or(|last| now.duration_since(last) > ECHO);
+    if is_meant {
+        *last = Some(now);
+    }
+    is_meant
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_right_after_its_like_is_its_echo() {
+        let (begin, mut last) = (Instant::now(), None);
+        let mut at = |ms| is_meant(&mut last, begin + Duration::from_millis(ms));
+        assert!(at(0));
+        assert!(!at(2) && !at(400), "the second of `timeout`");
+        assert!(at(501), "a person who asks again, however often before");
+        assert!(!at(600) && at(1100));
     }
 }

@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use nix::sys::signal::Signal::{SIGKILL, SIGTERM};
+use nix::sys::signal::Signal::{SIGCONT, SIGINT, SIGKILL, SIGSTOP, SIGTERM};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use rusqlite::Connection;
 
-use crate::lab::{Lab, PATIENCE, WHO};
+use crate::lab::{Lab, PATIENCE, Program, Redis, WHO, text};
 
 /// Holds the database's write lock, so that an update waits at its first statement.
 fn hold(database: &std::path::Path) -> Connection {
@@ -118,6 +118,11 @@ fn sigterm_waits_for_the_running_job() {
     lab.job(&url, &id, |job| has_begun(job, "execute"));
     up.signal(SIGTERM);
     up.hear("waiting for 1 running job, at most 30 s");
+    // The job can be asked about while it drains; a new one is not taken.
+    assert_eq!(lab.json(&url, &["job", "show", &id])["place"], "running");
+    let args = r#"{"data_center":"dc","name":"n"}"#;
+    let late = lab.ask(&url, &[&["enqueue", "data_center_backup", "--args", args], WHO].concat());
+    assert!(late.status.code() == Some(1) && text(&late).contains("shutting_down"), "{}", text(&late));
     other.execute_batch("ROLLBACK").unwrap();
     assert!(up.end().success(), "{}", up.heard());
     assert_eq!(rows(&database), 1);
@@ -136,7 +141,8 @@ fn a_second_signal_hands_the_running_job_back_and_the_next_start_completes_it_on
     lab.job(&url, &id, |job| has_begun(job, "execute"));
     up.signal(SIGTERM);
     up.hear("waiting for 1 running job");
-    up.signal(SIGTERM);
+    // Another kind of signal: of the same kind, one that comes so soon would be taken for an echo of the first.
+    up.signal(SIGINT);
     up.hear("handing the running jobs back");
     assert!(up.end().success(), "{}", up.heard());
     other.execute_batch("ROLLBACK").unwrap();
@@ -163,4 +169,28 @@ fn a_worker_of_its_own_shares_the_private_redis() {
     assert_eq!(rows(&database), 1);
     worker.signal(SIGTERM);
     assert!(worker.end().success(), "{}", worker.heard());
+}
+
+/// However long a hung Redis would take to answer, the end comes within some seconds of the second signal.
+#[test]
+fn a_second_signal_ends_the_program_also_when_redis_hangs() {
+    let lab = Lab::new();
+    let redis = Redis::start(lab.folder.path(), &["--appendonly", "yes", "--appendfsync", "always"]);
+    let mut command = lab.command(&["up", "--listen", "127.0.0.1:0", "--redis", &redis.url()]);
+    // Longer than this test waits: nothing but the second signal can end what waits for Redis, and for the job.
+    command.env("LEASEHOLD__STORE__RESPONSE_TIMEOUT_MS", "600000").env("LEASEHOLD__WORKER__LEASE_MS", "600000");
+    command.env("LEASEHOLD__WORKER__DRAIN_TIMEOUT_SECONDS", "600");
+    let mut up = Program::start(command);
+    let url = up.ready();
+    let database = lab.tenant(&url);
+    let _other = hold(&database);
+    let id = lab.insert(&url);
+    lab.job(&url, &id, |job| has_begun(job, "execute"));
+    redis.signal(SIGSTOP);
+    up.signal(SIGTERM);
+    up.hear("waiting for 1 running job");
+    up.signal(SIGINT);
+    up.hear("a second signal");
+    assert!(up.end().success(), "{}", up.heard());
+    redis.signal(SIGCONT);
 }

@@ -69,6 +69,11 @@ impl Program {
         assert!(status.success(), "it did not end well: {status}\n{}", self.logged());
     }
 
+    /// Sends SIGINT.
+    pub fn interrupt(&self) {
+        let _ = kill(Pid::from_raw(i32::try_from(self.pid).unwrap()), Signal::SIGINT);
+    }
+
     /// Sends SIGTERM.
     pub fn terminate(&self) {
         let _ = kill(Pid::from_raw(i32::try_from(self.pid).unwrap()), Signal::SIGTERM);

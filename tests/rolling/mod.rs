@@ -188,7 +188,8 @@ async fn a_rolling_restart_of_three_workers_under_load_spends_no_attempt_and_los
     second.says("a second signal hands them back at once").await;
     work_goes_on(&store, 10).await;
     hold(&estate, "pause").await;
-    second.terminate();
+    // Of another kind: of the same, one so soon would be an echo of the first.
+    second.interrupt();
     second.says("handing the running jobs back").await;
     assert!(second.ended().await.success(), "{}", second.logged());
     for n in 1..=HANGING {

@@ -136,6 +136,12 @@ impl Worker {
         self.lanes.iter().map(|lane| lane.len()).sum()
     }
 
+    /// Asks whether a job is in a critical section, also while the worker drains.
+    pub fn critical(&self) -> impl Fn() -> bool + Send + Sync + use<> {
+        let lanes = self.lanes.clone();
+        move || lanes.iter().any(|lane| lane.any_critical())
+    }
+
     /// Stops claiming, waits for what runs, at most `patience`; then aborts: what is left goes back to `ready`, uncounted.
     pub async fn drain(&mut self, patience: Duration) {
         self.stop_claiming.cancel();
