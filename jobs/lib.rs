@@ -27,6 +27,15 @@ pub fn kind_names() -> Vec<&'static str> {
     kinds().iter().map(|kind| kind.name()).collect()
 }
 
+/// The names of all queues that jobs of these kinds wait in.
+#[must_use]
+pub fn queue_names() -> Vec<&'static str> {
+    let mut names: Vec<_> = kinds().iter().map(|kind| kind.queue()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
 /// Whether there is a kind of this name that may be asked for, and whether the arguments have its form. No rule is asked.
 ///
 /// # Errors

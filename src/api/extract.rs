@@ -171,7 +171,11 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         let path = error.path().to_string();
         let inner = error.into_inner();
         match inner.classify() {
-            serde_json::error::Category::Data => misfit(if path == "." { "" } else { &path }, &inner.to_string()),
+            serde_json::error::Category::Data => {
+                // Nobody counts columns of a body that a program wrote: the field is named beside it.
+                let (told, place) = (inner.to_string(), format!(" at line {} column {}", inner.line(), inner.column()));
+                misfit(if path == "." { "" } else { &path }, told.strip_suffix(&place).unwrap_or(&told))
+            }
             _ => malformed(&inner),
         }
     })
@@ -211,7 +215,7 @@ fn misfit(path: &str, text: &str) -> Problem {
 }
 
 /// The known word that looks most like `word`, if one does.
-pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let scored = known.into_iter().map(|k| (strsim::jaro_winkler(word, k), k));
     scored.filter(|(score, _)| *score > 0.75).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, k)| k)
 }
@@ -257,6 +261,13 @@ mod tests {
         assert_eq!(complaint(r#"{"tenant":"t","inner":{"rolls":[]}}"#).1, some("inner.rolls"));
         assert_eq!(complaint(r#"{"tenant":"t","inner":{}}"#).1, some("inner.roles"));
         assert_eq!(complaint("{}").1, some("tenant"));
+    }
+
+    #[test]
+    fn a_misfit_has_no_columns() {
+        let detail = |text: &str| parse::<Outer>(text.as_bytes()).unwrap_err().0.detail.clone();
+        assert_eq!(detail("{}"), "missing field `tenant`");
+        assert_eq!(detail(r#"{"tenant":5}"#), "invalid type: integer `5`, expected a string");
     }
 
     #[test]

@@ -14,7 +14,7 @@ mod docs;
 mod edge;
 mod enqueue;
 mod explain;
-mod extract;
+pub(crate) mod extract;
 mod gates;
 mod health;
 mod hub;

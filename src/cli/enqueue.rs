@@ -108,9 +108,7 @@ impl Enqueue {
         let mut body = json!({ "kind": self.kind, "tenant": self.tenant, "args": self.arguments()? });
         let mut put =
             |name: &str, value: Value| body.as_object_mut().and_then(|body| body.insert(name.to_owned(), value));
-        if let Some(actor) = self.person()? {
-            put("actor", actor);
-        }
+        put("actor", self.person()?);
         if let Some(at) = &self.at {
             self.check_repeatable(at)?;
             put("run_at", json!(instant(at, global)?));
@@ -160,17 +158,16 @@ impl Enqueue {
         Ok(arguments)
     }
 
-    fn person(&self) -> Result<Option<Value>, Failure> {
-        if let Some(actor) = &self.actor {
-            return read_json("--actor", actor).map(Some);
+    fn person(&self) -> Result<Value, Failure> {
+        let Some(user) = &self.user else {
+            let nobody = || Failure::Usage("who asks? give --user ID with --role ROLE, or --actor JSON".to_owned());
+            return read_json("--actor", self.actor.as_ref().ok_or_else(nobody)?);
+        };
+        let mut actor = json!({ "user_id": user, "roles": self.role });
+        if let (Some(mobile), Some(actor)) = (&self.mobile, actor.as_object_mut()) {
+            actor.insert("mobile".to_owned(), json!(mobile));
         }
-        Ok(self.user.as_ref().map(|user| {
-            let mut actor = json!({ "user_id": user, "roles": self.role });
-            if let (Some(mobile), Some(actor)) = (&self.mobile, actor.as_object_mut()) {
-                actor.insert("mobile".to_owned(), json!(mobile));
-            }
-            actor
-        }))
+        Ok(actor)
     }
 }
 

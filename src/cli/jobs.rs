@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::client::{Client, query};
 use super::out::text;
 use super::{Failure, Global, Out, Table, time};
+use crate::api::extract::nearest;
 use crate::config::Config;
 
 /// List jobs.
@@ -38,6 +39,12 @@ pub(crate) struct Jobs {
     /// How many at the most
     #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000))]
     limit: u64,
+    /// All of them, however many
+    #[arg(long, conflicts_with = "limit")]
+    all: bool,
+    /// Go on behind those that were listed before: `next` of --json
+    #[arg(long, value_name = "CURSOR")]
+    cursor: Option<String>,
 }
 
 impl Jobs {
@@ -45,15 +52,21 @@ impl Jobs {
         let client = Client::new(global)?;
         let ended = |option, time: &Option<String>| time.as_ref().map(|time| past(option, time, global)).transpose();
         let (since, until) = (ended("--since", &self.since)?, ended("--until", &self.until)?);
-        let (mut jobs, mut cursor) = (Vec::new(), None);
+        let limit = if self.all { u64::MAX } else { self.limit };
+        let (mut jobs, mut cursor) = (Vec::new(), self.cursor.clone());
         loop {
-            let left = self.limit - jobs.len() as u64;
+            let left = limit - jobs.len() as u64;
             let page = client.get(&format!("/v1/jobs{}", self.query(left.min(200), cursor, [&since, &until]))).await?;
             jobs.extend(page.get("jobs").and_then(Value::as_array).cloned().unwrap_or_default());
             cursor = Some(text(&page, "next")).filter(|cursor| !cursor.is_empty());
-            if cursor.is_none() || jobs.len() as u64 >= self.limit {
+            if cursor.is_none() || jobs.len() as u64 >= limit {
                 break;
             }
+        }
+        if jobs.is_empty()
+            && let Some(slip) = self.slip(&client).await
+        {
+            return Err(Failure::Usage(slip));
         }
         out.show(&json!({ "jobs": jobs, "next": cursor }), |_| {
             let mut table = Table::new(&["id", "kind", "tenant", "place", "status", "run_at", "attempt"], "no jobs");
@@ -62,7 +75,33 @@ impl Jobs {
             }
             table
         });
+        if let Some(cursor) = cursor.filter(|_| !out.is_json()) {
+            out.aside(format_args!("there are more: --all, --limit N, or --cursor {cursor}"));
+        }
         Ok(())
+    }
+
+    /// What is wrong with a name for which nothing was found: an empty list would look as if all were well. What this key
+    /// may not look at is not known to be wrong.
+    async fn slip(&self, client: &Client) -> Option<String> {
+        let asked = [
+            ("--kind", &self.kind, "/v1/kinds", "kinds", "kind"),
+            ("--queue", &self.queue, "/v1/queues", "queues", "name"),
+            ("--tenant", &self.tenant, "/v1/tenants", "tenants", "id"),
+        ];
+        for (option, given, path, list, name) in asked {
+            let (Some(given), Ok(known)) = (given, client.get(path).await) else { continue };
+            let known = known.get(list).and_then(Value::as_array).into_iter().flatten().map(|one| text(one, name));
+            // Kinds that only the program itself asks for are not told of, and may be listed.
+            let own = leasehold_jobs::kind_names().into_iter().filter(|_| option == "--kind").map(str::to_owned);
+            let known: Vec<String> = known.chain(own).collect();
+            if !known.contains(given) {
+                let near =
+                    nearest(given, known.iter().map(String::as_str)).map(|near| format!("; did you mean `{near}`?"));
+                return Some(format!("{option}: there is no `{given}`{}", near.unwrap_or_default()));
+            }
+        }
+        None
     }
 
     fn query(&self, limit: u64, cursor: Option<String>, [since, until]: [&Option<String>; 2]) -> String {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{Failure, Global, Out, config};
-use crate::config::Config;
+use crate::config::{Config, queue_slip};
 use crate::roles::{BootError, Parts, Service, ServiceOptions, Signals, init_log};
 use crate::schedules::{self, FileSchedule};
 
@@ -137,6 +137,9 @@ impl Api {
 impl Worker {
     pub(crate) async fn run(self, global: &Global, out: &Out) -> Result<(), Failure> {
         let parts = Parts { api: false, worker: true, upkeep: false, webhooks: false, folder: false };
+        if let Some(slip) = self.queue.iter().find_map(|queue| queue_slip(queue)) {
+            return Err(Failure::Usage(format!("--queue: {slip}")));
+        }
         serve("worker", parts, (global, out), None, &self.redis, |config| {
             if let Some(slots) = self.slots {
                 config.worker.slots = usize::from(slots);

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use complaint::{Complaint, ConfigError, Origin};
 pub use secret::{MaskedUrl, Secret};
 pub use sections::*;
+pub(crate) use sound::queue_slip;
 
 /// The reference configuration with all defaults, as text.
 pub const REFERENCE: &str = include_str!("../../config/leasehold.toml");

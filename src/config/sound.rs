@@ -2,7 +2,10 @@
 
 use leasehold_engine::model::gate::MAX_RATE;
 
+use tracing_subscriber::EnvFilter;
+
 use super::Config;
+use crate::api::extract::nearest;
 
 /// A longer lease would be taken for one from before the clock went back (engine, `rescue`).
 const LONGEST_LEASE_MS: u64 = 3_600_000;
@@ -118,6 +121,14 @@ fn pairs(config: &Config, complain: &mut impl FnMut(&str, String)) {
 }
 
 fn words(config: &Config, complain: &mut impl FnMut(&str, String)) {
+    if let Some(what) = filter_slip(&config.log.level) {
+        complain("log.level", what);
+    }
+    for queue in &config.worker.queues {
+        if let Some(what) = queue_slip(queue) {
+            complain("worker.queues", what);
+        }
+    }
     for network in &config.webhooks.allow {
         if let Err(what) = network_syntax(network) {
             complain("webhooks.allow", what);
@@ -134,6 +145,27 @@ fn words(config: &Config, complain: &mut impl FnMut(&str, String)) {
     if !archive.is_empty() && archive.strip_prefix("file:").is_none_or(str::is_empty) {
         complain("archive.files", format!("`{archive}` must be file: and a folder, or empty for no archive"));
     }
+}
+
+/// What is wrong with a filter of log lines. The filter itself takes `a=,,` and means everything by it.
+fn filter_slip(level: &str) -> Option<String> {
+    let is_empty = |part: &str| part.trim().is_empty() || part.trim().ends_with('=');
+    if !level.is_empty() && !level.contains('{') && level.split(',').any(is_empty) {
+        return Some(format!(
+            "`{level}` has an empty part; write a level (info), or parts such as leasehold=debug,info"
+        ));
+    }
+    EnvFilter::try_new(level).err().map(|error| format!("`{level}`: {error}"))
+}
+
+/// What is wrong with the name of a queue: a worker of one that does not exist would wait for ever.
+pub(crate) fn queue_slip(name: &str) -> Option<String> {
+    let known = leasehold_jobs::queue_names();
+    if known.contains(&name) {
+        return None;
+    }
+    let near = nearest(name, known.iter().copied()).map(|near| format!("; did you mean `{near}`?"));
+    Some(format!("there is no queue `{name}`, but: {}{}", known.join(", "), near.unwrap_or_default()))
 }
 
 /// Refuses what is not an address with an optional prefix length.

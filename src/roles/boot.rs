@@ -8,8 +8,9 @@ use leasehold_engine::{Store, StoreError, StoreOptions};
 
 use super::data_folder::DataFolder;
 use super::error::BootError;
-use super::redis_child::{RedisChild, RedisOptions, is_alive};
+use super::redis_child::{RedisChild, RedisOptions};
 use super::redis_files::RedisFiles;
+use super::redis_pulse::is_alive;
 use crate::config::Config;
 
 /// How long a Redis that is named may take to answer; it may be starting at the same time as we.
@@ -81,11 +82,15 @@ fn redis_options(config: &Config, folder: &DataFolder) -> RedisOptions {
 /// The URL of the private Redis that another process runs on this data folder.
 ///
 /// # Errors
-/// [`BootError::NoRedis`] when none answers.
+/// [`BootError::NoRedis`] when there is none, [`BootError::RedisSilent`] when it does not answer.
 pub async fn private_redis_url(data_folder: &Path) -> Result<String, BootError> {
     let none = || BootError::NoRedis { folder: data_folder.to_owned() };
     let files = RedisFiles::find(data_folder).ok_or_else(none)?;
-    if is_alive(&files).await { Ok(files.url()) } else { Err(none()) }
+    match files.running() {
+        _ if is_alive(&files).await => Ok(files.url()),
+        Some(process) => Err(BootError::RedisSilent { folder: data_folder.to_owned(), process }),
+        None => Err(none()),
+    }
 }
 
 /// Opens the store as it is: without waiting, without refusing one that loses jobs, without starting anything.

@@ -48,6 +48,18 @@ pub enum BootError {
         /// Where a private one was looked for.
         folder: PathBuf,
     },
+    /// There is a private Redis, and it says nothing.
+    #[error(
+        "the private Redis of the data folder {} is there (process {process}), but does not answer; the `leasehold up` that \
+         started it restarts it within a minute: try again, or look at that process and its disk",
+        folder.display()
+    )]
+    RedisSilent {
+        /// Whose it is.
+        folder: PathBuf,
+        /// Its process.
+        process: i32,
+    },
     /// Redis would lose accepted jobs.
     #[error("this Redis would lose accepted jobs:\n  {}\nMend it, or go on with --accept-data-loss.", complaints.join("\n  "))]
     WouldLoseJobs {
@@ -94,6 +106,7 @@ impl BootError {
             Self::RedisNotFound { .. } => "redis_not_found",
             Self::RedisFailed { .. } => "redis_failed",
             Self::NoRedis { .. } => "no_redis",
+            Self::RedisSilent { .. } => "redis_silent",
             Self::WouldLoseJobs { .. } => "redis_would_lose_jobs",
             Self::AddressInUse { .. } => "address_in_use",
             Self::Listen { .. } => "cannot_listen",

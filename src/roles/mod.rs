@@ -12,6 +12,7 @@ mod keeping;
 mod log;
 mod redis_child;
 mod redis_files;
+mod redis_pulse;
 mod sender;
 mod service;
 mod signals;

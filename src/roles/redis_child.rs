@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::UnixStream;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -20,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::BootError;
 use super::redis_files::{RedisFiles, find_program};
+use super::redis_pulse::{Pulse, ask};
 
 /// `$0` is redis-server, `$1` its configuration. Ends with Redis' status; ends Redis when standard input ends.
 const GUARD: &str = r#"
@@ -56,7 +56,7 @@ pub struct RedisOptions {
     pub max_memory_bytes: u64,
 }
 
-/// A private Redis that is restarted when it dies.
+/// A private Redis that is restarted when it dies or hangs.
 #[derive(Debug)]
 pub struct RedisChild {
     url: String,
@@ -70,11 +70,15 @@ impl RedisChild {
     /// # Errors
     /// [`BootError::RedisNotFound`], [`BootError::RedisFailed`] with its last words.
     pub async fn start(options: RedisOptions) -> Result<Self, BootError> {
+        Self::start_with(options, Pulse::CALM).await
+    }
+
+    async fn start_with(options: RedisOptions, pulse: Pulse) -> Result<Self, BootError> {
         let program = find_program(&options.program)
             .ok_or_else(|| BootError::RedisNotFound { program: options.program.clone() })?;
         let files = RedisFiles::prepare(&options.data_folder)?;
         files.write_config(&options)?;
-        let launcher = Launcher { program, files };
+        let launcher = Launcher { program, files, pulse };
         let running = launcher.launch().await?;
         let stop = CancellationToken::new();
         let url = launcher.files.url();
@@ -98,6 +102,7 @@ impl RedisChild {
 struct Launcher {
     program: PathBuf,
     files: RedisFiles,
+    pulse: Pulse,
 }
 
 struct Running {
@@ -116,6 +121,13 @@ async fn keep(launcher: Launcher, mut running: Running, stop: CancellationToken)
             status = running.shell.wait() => {
                 let status = status.map_or_else(|e| e.to_string(), |s| s.to_string());
                 tracing::error!(code = "redis_died", %status, last = %running.words.text(), "the private Redis ended; starting it again");
+            }
+            () = launcher.pulse.stops(&launcher.files) => {
+                tracing::error!(code = "redis_hangs", "the private Redis does not answer; killing it and starting it again");
+                launcher.kill();
+                if stop.run_until_cancelled(running.shell.wait()).await.is_none() {
+                    return launcher.end(running).await;
+                }
             }
             () = stop.cancelled() => return launcher.end(running).await,
         }
@@ -191,58 +203,39 @@ impl Launcher {
         drop(running.lifeline.take());
         if timeout(STOP, running.shell.wait()).await.is_err() {
             tracing::error!(code = "redis_hangs", "the private Redis does not stop; killing it");
-            if let Some(pid) = self.files.pid() {
-                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-            }
+            self.kill();
             let _ = running.shell.wait().await;
+        }
+    }
+
+    /// What was acknowledged is on the disk: a Redis that does not end may be killed.
+    fn kill(&self) {
+        if let Some(pid) = self.files.running() {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
     }
 
     /// Stops a Redis that an earlier process of ours left behind: two on one file would destroy it.
     async fn clear_orphan(&self) -> Result<(), BootError> {
-        let Some(pid) = self.files.pid().filter(|pid| is_our_redis(*pid, &self.files)) else { return Ok(()) };
+        let Some(pid) = self.files.running() else { return Ok(()) };
         tracing::warn!(pid, "a Redis of an earlier process is still there; stopping it");
         let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
         let begun = Instant::now();
-        while is_our_redis(pid, &self.files) {
-            if begun.elapsed() > STOP {
-                let why = format!("process {pid}, a Redis of an earlier process, does not stop; kill it");
+        let mut is_killed = false;
+        while self.files.running() == Some(pid) {
+            if begun.elapsed() > STOP && !is_killed {
+                is_killed = true;
+                tracing::error!(code = "redis_hangs", pid, "it does not stop; killing it");
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+            if begun.elapsed() > STOP * 2 {
+                let why = format!("process {pid}, a Redis of an earlier process, cannot be killed");
                 return Err(BootError::RedisFailed { why });
             }
             sleep(Duration::from_millis(10)).await;
         }
         Ok(())
     }
-}
-
-/// Whether the process lives and is the Redis of these files: its title or command line names them.
-fn is_our_redis(pid: i32, files: &RedisFiles) -> bool {
-    if kill(Pid::from_raw(pid), None).is_err() {
-        return false;
-    }
-    let command =
-        std::fs::read(format!("/proc/{pid}/cmdline")).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    let command = command.or_else(|| {
-        let output =
-            std::process::Command::new("ps").args(["-ww", "-o", "command=", "-p", &pid.to_string()]).output().ok()?;
-        Some(String::from_utf8_lossy(&output.stdout).into_owned())
-    });
-    let command = command.unwrap_or_default();
-    [&files.socket, &files.config_file()].iter().any(|path| command.contains(&*path.to_string_lossy()))
-}
-
-/// One command on a connection of its own, and the first line of the answer.
-async fn ask(files: &RedisFiles, command: &str) -> Option<String> {
-    let mut stream = UnixStream::connect(&files.socket).await.ok()?;
-    stream.write_all(format!("{command}\r\n").as_bytes()).await.ok()?;
-    let mut answer = [0; 64];
-    let read = stream.read(&mut answer).await.ok()?;
-    Some(String::from_utf8_lossy(&answer[..read]).into_owned())
-}
-
-/// Whether a Redis answers on the socket of these files.
-pub(super) async fn is_alive(files: &RedisFiles) -> bool {
-    timeout(Duration::from_secs(2), ask(files, "PING")).await.ok().flatten().is_some()
 }
 
 /// The last lines that Redis wrote, for when it fails.
@@ -273,5 +266,36 @@ impl LastWords {
 
     fn text(&self) -> String {
         self.lines.lock().map(|kept| kept.iter().cloned().collect::<Vec<_>>().join(" | ")).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may panic")]
+mod tests {
+    use super::*;
+
+    /// However slow the machine: a Redis that is taken for hung in vain is only started once more.
+    #[tokio::test]
+    async fn a_private_redis_that_hangs_is_killed_and_started_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = RedisOptions {
+            program: "redis-server".to_owned(),
+            data_folder: folder.path().canonicalize().unwrap(),
+            appendfsync: "always".to_owned(),
+            max_memory_bytes: 64 << 20,
+        };
+        let pulse = Pulse { every: Duration::from_millis(10), answer: Duration::from_secs(1), misses: 2 };
+        let redis = RedisChild::start_with(options, pulse).await.unwrap();
+        let files = RedisFiles::find(folder.path()).unwrap();
+        let first = files.running().unwrap();
+        kill(Pid::from_raw(first), Signal::SIGSTOP).unwrap();
+        let again = async {
+            while files.running().is_none_or(|pid| pid == first) || ask(&files, "PING").await.is_none() {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(Duration::from_secs(60), again).await.unwrap();
+        assert!(kill(Pid::from_raw(first), None).is_err(), "the one that hung is gone");
+        redis.stop().await;
     }
 }

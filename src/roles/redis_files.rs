@@ -5,6 +5,9 @@ use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+
 use super::error::BootError;
 use super::redis_child::RedisOptions;
 
@@ -68,6 +71,26 @@ impl RedisFiles {
     /// The process that the pid file names, if there is one.
     pub(super) fn pid(&self) -> Option<i32> {
         fs::read_to_string(self.pid_file()).ok()?.trim().parse().ok().filter(|pid| *pid > 1)
+    }
+
+    /// The process of the Redis that runs on these files, also when it hangs.
+    pub(super) fn running(&self) -> Option<i32> {
+        self.pid().filter(|pid| self.is_ours(*pid))
+    }
+
+    /// Whether the process lives and is the Redis of these files: its title or command line names them.
+    fn is_ours(&self, pid: i32) -> bool {
+        if kill(Pid::from_raw(pid), None).is_err() {
+            return false;
+        }
+        let command = fs::read(format!("/proc/{pid}/cmdline")).ok();
+        let command = command.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).or_else(|| {
+            let mut ps = std::process::Command::new("ps");
+            let output = ps.args(["-ww", "-o", "command=", "-p", &pid.to_string()]).output().ok()?;
+            Some(String::from_utf8_lossy(&output.stdout).into_owned())
+        });
+        let command = command.unwrap_or_default();
+        [&self.socket, &self.config_file()].iter().any(|path| command.contains(&*path.to_string_lossy()))
     }
 
     pub(super) fn pid_file(&self) -> PathBuf {

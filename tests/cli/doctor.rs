@@ -71,3 +71,28 @@ fn after_a_jump_of_the_clock_updates_wait_until_it_is_accepted() {
     assert!(lab.json(&url, &["clock", "show"])["clock"].is_null());
     lab.job(&url, &id, |job| job["place"] == "succeeded");
 }
+
+#[test]
+fn what_keeps_jobs_from_starting_is_warned_of() {
+    let lab = Lab::new();
+    let mut up = lab.start(&["up", "--listen", "127.0.0.1:0", "--no-worker"]);
+    let url = up.ready();
+    let mut worker = lab.start(&["worker", "--queue", "copies"]);
+    worker.ready();
+    lab.tenant(&url);
+    let well = lab.run(&["doctor", "--skip-targets"]);
+    assert!(!text(&well).contains("kill switch") && !text(&well).contains("queue sql"), "{}", text(&well));
+    lab.insert(&url);
+    for stop in [&["kill-switch", "on", "--reason", "leak"][..], &["tenant", "pause", "t-1"]] {
+        lab.json(&url, stop);
+    }
+    let output = lab.run(&["doctor", "--skip-targets"]);
+    let said = text(&output);
+    assert!(output.status.success(), "a warning is no failure: {said}");
+    for words in
+        ["of everything stands", "leak", "of tenant t-1 stands", "1 live jobs, and no worker that lives serves it"]
+    {
+        assert!(said.contains(words), "{words} is not said: {said}");
+    }
+    assert!(said.contains("nothing is wrong; ") && said.contains(" warnings"), "{said}");
+}

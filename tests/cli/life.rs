@@ -194,3 +194,16 @@ fn a_second_signal_ends_the_program_also_when_redis_hangs() {
     assert!(up.end().success(), "{}", up.heard());
     redis.signal(SIGCONT);
 }
+
+#[test]
+fn a_private_redis_that_hangs_is_not_taken_for_one_that_is_not_there() {
+    let lab = Lab::new();
+    let (up, _) = lab.up();
+    let redis = Pid::from_raw(lab.redis_pid());
+    // Stopped before its Redis, so that it does not mend that meanwhile.
+    up.signal(SIGSTOP);
+    kill(redis, SIGSTOP).unwrap();
+    let doctor = lab.run(&["doctor"]);
+    kill(redis, SIGCONT).unwrap();
+    assert!(text(&doctor).contains("redis_silent") && text(&doctor).contains(&redis.to_string()), "{}", text(&doctor));
+}

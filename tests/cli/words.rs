@@ -255,3 +255,48 @@ fn an_empty_variable_says_nothing_and_an_empty_redis_is_a_slip() {
     }
     assert!(!lab.data().exists(), "nothing was started");
 }
+
+#[test]
+fn a_list_that_is_cut_says_so_and_goes_on() {
+    let lab = Lab::new();
+    let (_up, url) = lab.up();
+    lab.tenant(&url);
+    let args = r#"{"data_center":"dc","name":"later"}"#;
+    for _ in 0..3 {
+        lab.json(&url, &[&["enqueue", "data_center_backup", "--args", args, "--at", "+1h"], WHO].concat());
+    }
+    let output = lab.ask(&url, &["jobs", "--limit", "2"]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    let cursor = told.trim().rsplit_once("--cursor ").unwrap().1;
+    let rest = lab.json(&url, &["jobs", "--cursor", cursor]);
+    assert_eq!(rest["jobs"].as_array().unwrap().len(), 1, "{rest:#}");
+    assert_eq!(lab.json(&url, &["jobs", "--all"])["jobs"].as_array().unwrap().len(), 3);
+    assert_eq!(lab.ask(&url, &["jobs"]).stderr, b"");
+}
+
+#[test]
+fn a_name_that_nobody_knows_is_a_slip_and_not_an_empty_list() {
+    let lab = Lab::new();
+    let (_up, url) = lab.up();
+    lab.tenant(&url);
+    for (arguments, words) in [
+        (vec!["jobs", "--kind", "sql_updat"], "did you mean `sql_update`?"),
+        (vec!["jobs", "--queue", "sqll"], "did you mean `sql`?"),
+        (vec!["jobs", "--tenant", "t-9"], "--tenant: there is no `t-9`"),
+        (vec!["enqueue", "data_center_backup", "--tenant", "t-1"], "--user ID with --role ROLE"),
+    ] {
+        let output = lab.ask(&url, &arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", text(&output));
+        assert!(text(&output).contains(words), "{arguments:?}: {}", text(&output));
+    }
+    for nothing in [["--kind", "notification_send"], ["--queue", "sql"], ["--tenant", "t-1"]] {
+        lab.json(&url, &[&["jobs"], &nothing[..]].concat());
+    }
+    let output = lab.run(&["worker", "--queue", "sqll"]);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(text(&output).contains("there is no queue `sqll`") && text(&output).contains("did you mean `sql`?"));
+    for (name, value) in [("LEASEHOLD__WORKER__QUEUES", "nope"), ("LEASEHOLD__LOG__LEVEL", "blah=,,")] {
+        let output = lab.command(&["config", "check"]).env(name, value).output().unwrap();
+        assert!(output.status.code() == Some(1) && text(&output).contains(value), "{name}: {}", text(&output));
+    }
+}

@@ -3,6 +3,7 @@
 
 mod audit;
 mod places;
+mod stops;
 mod store;
 
 use clap::Args;
@@ -119,5 +120,10 @@ fn text(findings: &Findings, wrong: usize) -> String {
         1 => "one thing is wrong".to_owned(),
         n => format!("{n} things are wrong"),
     };
-    format!("{table}\n\n{summary}")
+    let warnings = match findings.0.iter().filter(|check| check.state == State::Warning).count() {
+        0 => String::new(),
+        1 => "; one warning".to_owned(),
+        n => format!("; {n} warnings"),
+    };
+    format!("{table}\n\n{summary}{warnings}")
 }

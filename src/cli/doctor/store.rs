@@ -9,7 +9,7 @@ use leasehold_engine::{Place, Store};
 use leasehold_jobs::{Tenant, policy::address};
 use tokio::time::timeout;
 
-use super::{Doctor, Findings, audit};
+use super::{Doctor, Findings, audit, stops};
 use crate::cli::Out;
 use crate::config::Config;
 use crate::roles::catalogue;
@@ -30,6 +30,8 @@ pub(super) async fn look(config: &Config, store: &Store, asked: &Doctor, out: &O
     clock(store, findings).await;
     findings.ok("scripts", "loaded");
     workers(store, findings).await;
+    stops::unserved(store, findings).await;
+    stops::standing(store, findings).await;
     jobs(store, findings).await;
     archive(config, store, findings).await;
     if !asked.skip_targets {
