@@ -20,6 +20,7 @@ mod fences;
 mod freezes;
 mod full;
 mod gates;
+mod giving_way;
 mod journal;
 mod keeping;
 mod late_replies;

@@ -23,7 +23,7 @@ pub(crate) struct Asked<'a> {
 
 pub(crate) type Complaint = Result<(), String>;
 
-fn complain(holds: bool, text: impl FnOnce() -> String) -> Complaint {
+pub(crate) fn complain(holds: bool, text: impl FnOnce() -> String) -> Complaint {
     if holds { Ok(()) } else { Err(text()) }
 }
 
@@ -31,9 +31,10 @@ impl Model {
     /// After a promotion: what was due is where it belongs, and what stood behind a gate may be let go.
     pub(crate) fn judge_promotion(&mut self, seen: &Seen) -> Complaint {
         self.nth += 1;
-        let before: Vec<J> = self.gate_held();
-        self.promote_due();
-        for j in before {
+        let before = self.jobs.clone();
+        let held: Vec<J> = self.gate_held();
+        self.promote_as_seen(seen);
+        for j in held {
             if self.jobs[&j].place != Place::Blocked {
                 continue;
             }
@@ -43,7 +44,7 @@ impl Model {
             }
         }
         self.gates.changes = 0;
-        Ok(())
+        self.judge_resources(&before)
     }
 
     fn gate_held(&self) -> Vec<J> {
@@ -85,8 +86,9 @@ impl Model {
         self.nth += 1;
         complain(claimed.now == self.now, || format!("it is {}, the claim says {}", self.now, claimed.now))?;
         self.gates.parked.retain(|kind| asked.only.is_some_and(|only| only != *kind));
+        let before = self.jobs.clone();
         let held = self.gate_held();
-        self.promote_due();
+        self.promote_as_seen(seen);
         let taken: Vec<J> = claimed.jobs.iter().map(|record| self.name_of(record)).collect();
         for j in &held {
             let let_go = taken.contains(j) || seen.place(*j) == Some(Place::Ready);
@@ -103,6 +105,7 @@ impl Model {
             tried.extend(self.set_aside(j, asked, seen, &held)?);
         }
         self.gates.changes = 0;
+        self.judge_resources(&before)?;
         if !taken.is_empty() {
             let fences = claimed.jobs.iter().map(|r| r.fence);
             self.claims.insert(asked.worker, (asked.request, taken.iter().copied().zip(fences).collect()));
@@ -137,6 +140,7 @@ impl Model {
         let job = self.job(j);
         (job.attempt, job.fence, job.started_at) = (record.attempt, record.fence, now);
         job.given.push(record.fence);
+        job.gave_way = false;
         Ok(())
     }
 
@@ -157,6 +161,7 @@ impl Model {
                 }
                 self.leave(j);
                 self.block(j, reason, hold, until);
+                self.give_way(j, reason);
                 Ok(Some(j))
             }
             // It may have been let go and set aside anew.

@@ -98,7 +98,7 @@ impl Generator<'_> {
     fn what(&mut self) -> What {
         let mut resources = Vec::new();
         for n in 0..RESOURCES.len() {
-            if self.yes(if self.theme == Theme::Gates { 12 } else { 35 }) {
+            if self.yes(if self.theme == Theme::Gates { 30 } else { 35 }) {
                 resources.push((n, self.yes(45)));
             }
         }

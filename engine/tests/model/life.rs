@@ -70,6 +70,7 @@ impl Model {
             fenced: false,
             closings: 0,
             locks: Default::default(),
+            gave_way: false,
             hold: None,
             until: run_at,
             run_at,

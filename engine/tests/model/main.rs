@@ -20,6 +20,7 @@ mod model;
 mod nouns;
 mod order;
 mod resources;
+mod returning;
 mod run;
 mod schedules;
 mod seed;

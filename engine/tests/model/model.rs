@@ -73,6 +73,8 @@ pub(crate) struct Job {
     pub(crate) closings: u8,
     /// The resources that it has.
     pub(crate) locks: BTreeSet<usize>,
+    /// It gave them away for a limit, and has not started since: it does not do so again.
+    pub(crate) gave_way: bool,
     pub(crate) hold: Option<String>,
     /// Until when it stays where it is, by itself: planned time, lease, deadline.
     pub(crate) until: i64,
@@ -113,8 +115,9 @@ pub(crate) struct Model {
     pub(crate) units: i64,
     /// Jobs whose children are to be cancelled.
     pub(crate) cascades: VecDeque<J>,
-    /// Resources whose line lost somebody who stood before others; they are looked at with the next promotion.
-    pub(crate) openings: BTreeSet<usize>,
+    /// Resources whose line may go on, since when: it lost somebody who stood before others, or a holder gave way. They are
+    /// looked at with the next promotion.
+    pub(crate) openings: BTreeMap<usize, i64>,
     /// What each worker claimed last: request, jobs, fences.
     pub(crate) claims: BTreeMap<usize, (u64, Vec<(J, u64)>)>,
     /// By lane: which tenant was served last there, and which had more.
@@ -155,7 +158,7 @@ impl Model {
             keys: BTreeMap::new(),
             units: 0,
             cascades: VecDeque::new(),
-            openings: BTreeSet::new(),
+            openings: BTreeMap::new(),
             claims: BTreeMap::new(),
             turns: BTreeMap::new(),
             listening: false,
@@ -229,6 +232,7 @@ impl Model {
             job.hold = None;
         }
         job.reason = BlockedBy::Nothing;
+        self.forget_empty_lines();
     }
 
     pub(crate) fn block(&mut self, j: J, reason: BlockedBy, hold: String, until: i64) {

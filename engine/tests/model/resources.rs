@@ -15,9 +15,46 @@ impl Model {
         let hold = self.job(j).hold.clone();
         self.leave(j);
         for resource in 0..RESOURCES.len() {
-            if hold == Some(line_of(resource)) && self.first_in_line(resource).is_some() {
-                self.openings.insert(resource);
+            if hold == Some(line_of(resource)) {
+                self.open_line(resource);
             }
+        }
+    }
+
+    fn open_line(&mut self, resource: usize) {
+        if self.first_in_line(resource).is_some() {
+            let now = self.now;
+            let since = self.openings.entry(resource).or_insert(now);
+            *since = now.min(*since);
+        }
+    }
+
+    pub(crate) fn forget_empty_lines(&mut self) {
+        let empty = |resource: &usize| self.first_in_line(*resource).is_none();
+        let empty: Vec<usize> = self.openings.keys().copied().filter(empty).collect();
+        self.openings.retain(|resource, _| !empty.contains(resource));
+    }
+
+    /// Lines that may go on do, the one that may longest first.
+    pub(crate) fn serve_openings(&mut self) {
+        let mut openings: Vec<(i64, usize)> =
+            std::mem::take(&mut self.openings).into_iter().map(|(resource, since)| (since, resource)).collect();
+        openings.sort_unstable();
+        for (_, resource) in openings {
+            self.serve(resource);
+        }
+    }
+
+    /// A job that a claim set aside gives its resources away, unless it is in the middle of its work: for a limit once.
+    pub(crate) fn give_way(&mut self, j: J, reason: BlockedBy) {
+        let by_limit = matches!(reason, BlockedBy::LimitReached | BlockedBy::RateReached);
+        let job = self.job(j);
+        if job.journal || job.locks.is_empty() || (by_limit && job.gave_way) {
+            return;
+        }
+        job.gave_way |= by_limit;
+        for resource in std::mem::take(&mut job.locks) {
+            self.open_line(resource);
         }
     }
 
@@ -25,14 +62,14 @@ impl Model {
         self.jobs.values().filter(move |job| job.locks.contains(&resource))
     }
 
-    fn first_in_line(&self, resource: usize) -> Option<J> {
+    pub(crate) fn first_in_line(&self, resource: usize) -> Option<J> {
         let line = line_of(resource);
         let waits = |job: &Job| job.place == Place::Blocked && job.hold.as_ref() == Some(&line);
         let waiting = self.jobs.iter().filter(|(_, job)| waits(job));
         waiting.map(|(j, job)| (job.run_at, *j)).min_by(|a, b| self.in_order(*a, *b)).map(|(_, j)| j)
     }
 
-    fn shares(&self, j: J, resource: usize) -> bool {
+    pub(crate) fn shares(&self, j: J, resource: usize) -> bool {
         self.jobs[&j].what.resources.contains(&(resource, true))
     }
 

@@ -78,7 +78,10 @@ impl Bench {
 impl Stand {
     async fn new(shards: u16) -> Self {
         let server = RedisServer::start();
-        let store = Store::open(StoreOptions { shards, ..StoreOptions::new(server.url()) }).await.expect("a store");
+        // Replies are lost when a sequence says so, and not because the machine is slow.
+        let response_timeout = std::time::Duration::from_secs(60);
+        let options = StoreOptions { shards, response_timeout, ..StoreOptions::new(server.url()) };
+        let store = Store::open(options).await.expect("a store");
         let redis = redis::Client::open(server.url()).and_then(|client| client.get_connection()).expect("a connection");
         let found = TENANTS.map(|tenant| store.shard_of(tenant));
         assert_eq!(found, [shards - 1; 2], "the tenants' jobs lie in the last shard");

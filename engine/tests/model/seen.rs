@@ -7,7 +7,7 @@ use bytes::Bytes;
 use leasehold_engine::{JobRecord, Place, model::BlockedBy};
 
 use crate::{
-    model::{Job, Model},
+    model::{Job, Model, line_of},
     verbs::{J, RESOURCES},
 };
 
@@ -17,6 +17,7 @@ pub(crate) struct Seen {
     records: BTreeMap<J, JobRecord>,
     holds: BTreeMap<J, String>,
     locks: Vec<BTreeSet<J>>,
+    openings: BTreeMap<String, f64>,
     units: i64,
     told: u64,
     live: u64,
@@ -32,6 +33,7 @@ type Held = (
     u64,
     Option<u64>,
     Vec<String>,
+    Vec<(String, f64)>,
 );
 
 impl Seen {
@@ -46,7 +48,9 @@ impl Seen {
         pipe.cmd("GET").arg(key("allowance:units")).cmd("XLEN").arg(key("outbox"));
         pipe.cmd("HGET").arg(key("counters")).arg("live");
         pipe.cmd("LRANGE").arg(key("untold")).arg(0).arg(-1);
-        let (records, holds, ra, rb, units, told, live, untold): Held = pipe.query(redis).expect("an answer of Redis");
+        pipe.cmd("ZRANGE").arg(key("openings")).arg(0).arg(-1).arg("WITHSCORES");
+        let (records, holds, ra, rb, units, told, live, untold, openings): Held =
+            pipe.query(redis).expect("an answer of Redis");
         let name = |id: &String| model.names().find(|j| model.id(*j).as_str() == id);
         let mut seen = Self { units: units.unwrap_or(0), told, live: live.unwrap_or(0), untold, ..Self::default() };
         for (n, bytes) in records.into_iter().enumerate() {
@@ -56,6 +60,7 @@ impl Seen {
             seen.records.insert(J(n as u8), record);
         }
         seen.holds = holds.iter().filter_map(|(id, hold)| Some((name(id)?, hold.clone()))).collect();
+        seen.openings = openings.into_iter().collect();
         seen.locks = [ra, rb].iter().map(|ids| ids.iter().filter_map(name).collect()).collect();
         seen
     }
@@ -70,6 +75,16 @@ impl Seen {
 
     pub(crate) fn hold(&self, j: J) -> &str {
         self.holds.get(&j).map_or("", String::as_str)
+    }
+
+    pub(crate) fn locks_of(&self, j: J) -> BTreeSet<usize> {
+        self.locks.iter().enumerate().filter(|(_, holders)| holders.contains(&j)).map(|(n, _)| n).collect()
+    }
+
+    /// The resources whose lines may go on, and since when.
+    pub(crate) fn openings(&self) -> BTreeMap<usize, i64> {
+        let since = |n: usize| Some((n, *self.openings.get(&line_of(n))? as i64));
+        (0..RESOURCES.len()).filter_map(since).collect()
     }
 
     /// What the store says otherwise than the model; what only the store decides (fences of a rescue, seq) is taken over.

@@ -5,19 +5,21 @@ use leasehold_engine::Place;
 use crate::{model::Model, verbs::J};
 
 impl Model {
-    /// Those whose time has come: planned ones, then blocked, then waiting, each by time.
-    pub(crate) fn promote_due(&mut self) {
+    /// Those whose time has come: planned ones, then blocked, then waiting, each by time. `but` those.
+    pub(crate) fn promote_due(&mut self, but: &[J]) {
         for place in [Place::Scheduled, Place::Blocked, Place::Waiting] {
             let due = self.jobs.iter().filter(|(_, job)| job.place == place && job.until <= self.now);
-            let mut due: Vec<(i64, J)> = due.map(|(j, job)| (job.until, *j)).collect();
+            let due = due.filter(|(j, _)| !but.contains(j));
+            let mut due: Vec<(i64, J)> =
+                due.map(|(j, job)| (if place == Place::Blocked { job.run_at } else { job.until }, *j)).collect();
             due.sort_unstable_by(|a, b| self.in_order(*a, *b));
             for (_, j) in due {
                 self.leave(j);
                 self.enter_due(j);
             }
         }
-        for resource in std::mem::take(&mut self.openings) {
-            self.serve(resource);
+        if but.is_empty() {
+            self.serve_openings();
         }
     }
 

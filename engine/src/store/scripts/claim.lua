@@ -4,7 +4,8 @@
 -- The same request again (a lost reply) gets the same jobs, as far as they still run under that claim, for a new lease (E10). One
 -- that comes after its time `by`, or after a later one, takes nothing: nobody waits for its answer.
 -- A destructive job that was promoted by a clock that was wrong goes back to its planned time.
--- Tenants take turns within a queue and priority. A job that may not start now is set aside: blocked, with the reason.
+-- Tenants take turns within a queue and priority. A job that may not start now is set aside: blocked, with the reason;
+--   others may have its resources meanwhile.
 -- By a time after `no_later` (ms, 0 not known) the clock may have jumped: nothing is promoted or started until the worker has looked.
 -- Reply, flat: time, next due time or '', then per job: id, record as it was, what the claim changed in it. Events: started blocked scheduled.
 local want, lease_ms, promote_limit = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -28,17 +29,14 @@ local function is_known(who)
 end
 
 -- Jobs that were parked since nobody knew their kind go on when somebody does.
-local function open_parked()
-  for field in pairs(read_gates() or {}) do
-    local kind = string.match(field, '^p (.*)$')
-    if kind and is_known({ kind = kind }) then
-      redis.call('HDEL', prefix .. ':gates', field)
-      open_hold(field, NOW)
-    end
+for field in pairs(read_gates() or {}) do
+  local kind = string.match(field, '^p (.*)$')
+  if kind and is_known({ kind = kind }) then
+    redis.call('HDEL', prefix .. ':gates', field)
+    open_hold(field, NOW)
   end
 end
 
-open_parked()
 promote_due(promote_limit)
 flush()
 
@@ -56,7 +54,7 @@ local function start_plainly(id, key, bytes, fence)
   if place ~= READY then return nil end
   local flags, length = struct.unpack('<I2I2', bytes, 2)
   local who = identity(bytes, length)
-  if bit.band(flags, NOTIFY + DESTRUCTIVE) ~= 0 or not may_start_plainly(who) then return false end
+  if bit.band(flags, NOTIFY + DESTRUCTIVE + GAVE_WAY) ~= 0 or not may_start_plainly(who) then return false end
   local part = struct.pack(CLAIMED, reason, RUNNING, attempt + 1, fence, seq + 1, seq + 1, NOW)
   redis.call('SETRANGE', key, CHANGING - 1, part)
   count_move(who, READY, RUNNING)
@@ -70,6 +68,7 @@ local aside, stale = 0, 0
 local function set_aside(r, reason, hold, again_at)
   aside = aside + 1
   count_place(r, -1)
+  give_way(r, reason == LIMIT_REACHED or reason == RATE_REACHED)
   block(r, reason, hold, again_at)
 end
 
@@ -88,6 +87,7 @@ local function start_told(id, bytes, fence)
   local reason, hold, again_at = forbid(r.who, r.flags)
   if reason then return set_aside(r, reason, hold, again_at) end
   count_place(r, -1)
+  clear(r, GAVE_WAY)
   r.attempt, r.fence, r.started_at = r.attempt + 1, fence, NOW
   enter(r, RUNNING, leases)
   tell(r, 'started', '')

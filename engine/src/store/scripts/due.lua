@@ -1,8 +1,11 @@
 -- Part for scripts that promote, behind gates.lua: due jobs become ready or blocked, opened holds let their waiters go.
 -- At most `limit` jobs a call, of all sorts together, and some that share a resource with the last (E6).
 -- Lets jobs of a place go on; a blocked one whose planned time is still to come goes back to it. An entry that is not of such a job is dropped.
+-- Blocked ones take their resources in the order of their planned times.
 local function go_on(ids, place, drop)
   load_all(ids)
+  local function planned(id) return records[id] and records[id].run_at or 0 end
+  if place == BLOCKED then table.sort(ids, function(a, b) return planned(a) < planned(b) or (planned(a) == planned(b) and a < b) end) end
   for _, id in ipairs(ids) do
     local r = records[id]
     if r and r.place == place then

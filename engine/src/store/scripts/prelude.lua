@@ -18,6 +18,8 @@ local EVENT = { accepted = 1, scheduled = 2, blocked = 3, started = 4, progress 
   signalled = 18, undoing = 19 }
 local CANCEL, JOURNAL, ONCE_OPEN, LOCKED, SEALED, NOTIFY, EXTRAS, OUTCOME = 1, 2, 4, 8, 16, 32, 64, 128
 local UNDO, UNDOING, DESTRUCTIVE, FAMILY = 256, 512, 1024, 2048
+-- It gave its resources away once while it waited for a limit; cleared when it starts.
+local GAVE_WAY = 32768
 -- Why a job is blocked, or (QUIET_END) that its end is told by the hot fields alone.
 local RESOURCE_HELD, QUIET_END, KIND_PAUSED, FROZEN, LIMIT_REACHED, RATE_REACHED, NO_FIT, KIND_UNKNOWN, CODE_CHANGED, CLOCK_JUMPED =
   1, 2, 3, 4, 5, 6, 7, 8, 9, 10

@@ -46,14 +46,22 @@ local function is_early(r)
   return r.run_at > NOW and r.run_at > r.created_at and not has(r, CANCEL) and not has(r, UNDOING)
 end
 
--- Back to its planned time. Until then it keeps nothing from others, unless it is in the middle of its work.
-local function put_back(r)
-  if has(r, LOCKED) and not has(r, JOURNAL) then
-    clear(r, LOCKED)
-    for _, name in ipairs(resources_of(r.who)) do
-      if redis.call('HDEL', lock_key(name), r.id) == 1 then open_hold('r ' .. name, NOW) end
-    end
+-- A job that may not go on keeps nothing from others meanwhile, unless it is in the middle of its work. Who waits is served by
+-- promote. `once`: it does so the first time only. What must find a place under a limit and its resource free at one moment might
+-- never start; places come free by themselves, so it waits for one with the resource in its hands.
+local function give_way(r, once)
+  if not has(r, LOCKED) or has(r, JOURNAL) or (once and has(r, GAVE_WAY)) then return end
+  if once then set(r, GAVE_WAY) end
+  clear(r, LOCKED)
+  for _, name in ipairs(resources_of(r.who)) do
+    local hold = 'r ' .. name
+    if redis.call('HDEL', lock_key(name), r.id) == 1 and redis.call('EXISTS', waiters_key(hold)) == 1 then open_hold(hold, NOW) end
   end
+end
+
+-- Back to its planned time.
+local function put_back(r)
+  give_way(r)
   r.reason = 0
   enter(r, SCHEDULED)
   event(r, 'scheduled', '{"reason":"not_due"}')
