@@ -1,5 +1,7 @@
 //! The audit finds each sort of damage, by the name of what is damaged, and nothing in a store that is well.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use futures::future::join_all;
 use leasehold_engine::{
     JobId, NewJob, Place, Resource,
@@ -7,7 +9,7 @@ use leasehold_engine::{
     testing::{Lab, NOON, Puppet},
 };
 
-use crate::{claim_one, expect_place, settle};
+use crate::{claim, claim_one, expect_place, settle};
 
 /// A store with a job in most places: done, scheduled, running with a resource and a key, blocked by it, ready.
 struct Estate {
@@ -125,5 +127,56 @@ async fn an_audit_says_how_far_it_is() {
     lab.store.audit_told(&told).await.unwrap();
     let said = said.into_inner().unwrap();
     assert_eq!(said, [("records", 3, 3), ("lists", 3, 3), ("locks", 3, 3), ("holds", 3, 3)]);
+    lab.finish().await;
+}
+
+/// Claims jobs and hands them back, ends one and takes another in, until it is told to stop.
+async fn keep_busy(lab: &Lab, stop: &AtomicBool) {
+    let job = |nth: u64| {
+        let resources = vec![Resource::exclusive(format!("dc:{}", nth % 10))];
+        NewJob { resources, key: Some("k".to_owned()), ..Puppet::job(&lab.store, "done") }
+    };
+    lab.store.enqueue(&(0..20).map(job).collect::<Vec<_>>(), 1_000_000).await.unwrap();
+    for nth in 20.. {
+        for (at, job) in claim(lab, "w", 8).await.jobs.iter().enumerate() {
+            settle(lab, &job.id, job.fence, if at == 0 { Outcome::Done } else { Outcome::Release }).await;
+        }
+        lab.enqueue(job(nth)).await;
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+    }
+    crate::gates::run_all(lab).await;
+}
+
+#[tokio::test]
+async fn a_store_at_work_gives_no_false_alarm_and_real_damage_is_still_told() {
+    let lab = Lab::new().await;
+    let planned = NewJob { run_at: Some(NOON + 3_600_000), ..Puppet::job(&lab.store, "done") };
+    let planned = lab.enqueue(planned).await;
+    let stop = AtomicBool::new(false);
+    let look = async {
+        let well = join_all((0..3).map(|_| lab.store.audit())).await;
+        let remove = |verb: &str| {
+            let mut redis = redis::Client::open(lab.redis.url()).unwrap().get_connection().unwrap();
+            let mut command = redis::cmd(verb);
+            command.arg("{lh:0}:scheduled");
+            if verb == "ZADD" {
+                command.arg(NOON + 3_600_000);
+            }
+            command.arg(planned.as_str()).exec(&mut redis).unwrap();
+        };
+        remove("ZREM");
+        let damaged = lab.store.audit().await.unwrap();
+        remove("ZADD");
+        stop.store(true, Ordering::Relaxed);
+        (well, damaged)
+    };
+    let ((well, damaged), ()) = tokio::join!(look, keep_busy(&lab, &stop));
+    for report in well {
+        assert_eq!(report.unwrap().findings, []);
+    }
+    let subjects: Vec<&str> = damaged.findings.iter().map(|finding| finding.subject.as_str()).collect();
+    assert_eq!(subjects, [planned.as_str()]);
     lab.finish().await;
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::again::Look;
 use crate::{
     model::{BlockedBy, JobRecord, Place},
     store::{Store, StoreError},
@@ -12,14 +13,14 @@ impl Store {
         &self,
         shard: u16,
         records: &BTreeMap<String, JobRecord>,
-        say: &mut impl FnMut(&str, String),
+        look: &mut Look,
     ) -> Result<(), StoreError> {
         let holds: BTreeMap<String, String> = self.read(shard, "HGETALL", "holds", &[]).await?;
         let openings: BTreeSet<String> = self.read(shard, "ZRANGE", "openings", &["0", "-1"]).await?;
         let gates: BTreeSet<String> = self.read(shard, "HKEYS", "gates", &[]).await?;
         for r in records.values().filter(|r| matches!(r.place, Place::Blocked | Place::Waiting)) {
             let Some(hold) = holds.get(r.id.as_str()) else {
-                say(r.id.as_str(), format!("it is {} for nothing", r.place));
+                look.say(r.id.as_str(), format!("it is {} for nothing", r.place));
                 continue;
             };
             if r.place == Place::Waiting {
@@ -37,26 +38,26 @@ impl Store {
                     BlockedBy::LimitReached | BlockedBy::RateReached | BlockedBy::Nothing => false,
                 };
             if line.is_none() || !opens {
-                say(r.id.as_str(), format!("it is blocked by `{hold}`, and nothing will let it go on"));
+                look.say(r.id.as_str(), format!("it is blocked by `{hold}`, and nothing will let it go on"));
             }
         }
         for (id, hold) in &holds {
             let may = |r: &JobRecord| matches!(r.place, Place::Blocked | Place::Waiting) || r.has_journal;
             if !records.get(id).is_some_and(may) {
-                say(id, format!("it has the hold `{hold}`, but neither is blocked nor waits"));
+                look.say(id, format!("it has the hold `{hold}`, but neither is blocked nor waits"));
             }
         }
-        self.audit_openings(shard, say).await?;
-        self.audit_waiters(shard, &holds, say).await
+        self.audit_openings(shard, look).await?;
+        self.audit_waiters(shard, &holds, look).await
     }
 
     /// An opening that does not come by itself stands for those who wait.
-    async fn audit_openings(&self, shard: u16, say: &mut impl FnMut(&str, String)) -> Result<(), StoreError> {
+    async fn audit_openings(&self, shard: u16, look: &mut Look) -> Result<(), StoreError> {
         let never: Vec<String> = self.read(shard, "ZRANGEBYSCORE", "openings", &["9e15", "inf"]).await?;
         for hold in never {
             let is_waited_for: bool = self.read(shard, "EXISTS", &format!("waiters:{hold}"), &[]).await?;
             if !is_waited_for {
-                say(&hold, "it is among the openings for good, and nobody waits for it".to_owned());
+                look.say(&hold, "it is among the openings for good, and nobody waits for it".to_owned());
             }
         }
         Ok(())
@@ -66,12 +67,12 @@ impl Store {
         &self,
         shard: u16,
         holds: &BTreeMap<String, String>,
-        say: &mut impl FnMut(&str, String),
+        look: &mut Look,
     ) -> Result<(), StoreError> {
         for hold in self.rests(shard, "waiters:").await? {
             let line: BTreeSet<String> = self.read(shard, "ZRANGE", &format!("waiters:{hold}"), &["0", "-1"]).await?;
             for id in line.iter().filter(|id| holds.get(*id) != Some(&hold)) {
-                say(id, format!("it stands in the line of `{hold}`, but is not held by it"));
+                look.say(id, format!("it stands in the line of `{hold}`, but is not held by it"));
             }
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::again::Look;
 use crate::{
     model::{JobRecord, Place},
     store::{Store, StoreError},
@@ -12,7 +13,7 @@ impl Store {
         &self,
         shard: u16,
         records: &BTreeMap<String, JobRecord>,
-        say: &mut impl FnMut(&str, String),
+        look: &mut Look,
     ) -> Result<(), StoreError> {
         let mut lists: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for r in records.values() {
@@ -26,7 +27,7 @@ impl Store {
         for (key, meant) in lists {
             let listed: BTreeSet<String> = self.read(shard, "LRANGE", &key, &["0", "-1"]).await?;
             for id in meant.difference(&listed) {
-                say(id, format!("it is missing in the list `{key}`"));
+                look.say(id, format!("it is missing in the list `{key}`"));
             }
         }
         let mut chunks: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -38,13 +39,13 @@ impl Store {
                 self.read(shard, "LRANGE", &format!("tenant_jobs:{chunk}"), &["0", "-1"]).await?;
             let meant = chunks.remove(&chunk).unwrap_or_default();
             for id in listed.symmetric_difference(&meant) {
-                say(id, format!("its record and the tenant's list `{chunk}` do not agree"));
+                look.say(id, format!("its record and the tenant's list `{chunk}` do not agree"));
             }
         }
         for (chunk, ids) in chunks {
-            say(&chunk, format!("the tenant's list is missing, with {} jobs", ids.len()));
+            look.say(&chunk, format!("the tenant's list is missing, with {} jobs", ids.len()));
         }
-        self.audit_rings(shard, records, say).await
+        self.audit_rings(shard, records, look).await
     }
 
     /// A tenant with ready jobs has its turn, unless it is paused.
@@ -52,18 +53,19 @@ impl Store {
         &self,
         shard: u16,
         records: &BTreeMap<String, JobRecord>,
-        say: &mut impl FnMut(&str, String),
+        look: &mut Look,
     ) -> Result<(), StoreError> {
-        let turns: BTreeSet<_> = records
-            .values()
-            .filter(|r| r.place == Place::Ready)
-            .map(|r| (format!("{}:{}", r.priority as u8, r.queue), r.tenant.clone()))
-            .collect();
-        for (ring, tenant) in turns {
-            let turn: Option<f64> = self.read(shard, "ZSCORE", &format!("ring:{ring}"), &[&tenant]).await?;
+        // With the first of the jobs that it is about.
+        let mut turns: BTreeMap<(String, &str), &str> = BTreeMap::new();
+        for r in records.values().filter(|r| r.place == Place::Ready) {
+            let ring = format!("{}:{}", r.priority as u8, r.queue);
+            turns.entry((ring, &r.tenant)).or_insert(r.id.as_str());
+        }
+        for ((ring, tenant), job) in turns {
+            let turn: Option<f64> = self.read(shard, "ZSCORE", &format!("ring:{ring}"), &[tenant]).await?;
             let rests: bool = self.read(shard, "HEXISTS", &format!("idle:{tenant}"), &[&ring]).await?;
             if turn.is_none() && !rests {
-                say(&tenant, format!("it has ready jobs, but no turn in the ring `{ring}`"));
+                look.say_about(tenant, job, format!("it has ready jobs, but no turn in the ring `{ring}`"));
             }
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::again::Look;
 use crate::{
     model::{JobRecord, Place},
     store::{Store, StoreError},
@@ -12,7 +13,7 @@ impl Store {
         &self,
         shard: u16,
         records: &BTreeMap<String, JobRecord>,
-        say: &mut impl FnMut(&str, String),
+        look: &mut Look,
     ) -> Result<(), StoreError> {
         let mut locks: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
         for resource in self.rests(shard, "lock:").await? {
@@ -21,14 +22,14 @@ impl Store {
         }
         for (resource, holders) in &locks {
             if holders.len() > 1 && holders.values().any(|mode| mode != "s") {
-                say(resource, format!("{:?} hold it, and not all of them share it", holders.keys()));
+                look.say(resource, format!("{:?} hold it, and not all of them share it", holders.keys()));
             }
             for id in holders.keys() {
                 let holds = records.get(id).is_some_and(|r| {
                     r.holds_resource && !r.place.is_final() && r.resources.iter().any(|x| x.name == *resource)
                 });
                 if !holds {
-                    say(resource, format!("its lock names {id}, whose record does not hold it"));
+                    look.say_about(resource, id, format!("its lock names {id}, whose record does not hold it"));
                 }
             }
         }
@@ -37,26 +38,10 @@ impl Store {
             let held = r.resources.iter().filter(|x| holds(r, &x.name)).count();
             let works = matches!(r.place, Place::Ready | Place::Running);
             if (r.holds_resource && held == 0) || (works && held < r.resources.len()) {
-                say(r.id.as_str(), format!("it is {} and holds {held} of {:?}", r.place, r.resources));
+                look.say(r.id.as_str(), format!("it is {} and holds {held} of {:?}", r.place, r.resources));
             }
         }
-        self.audit_keys(shard, records, say).await
-    }
-
-    async fn audit_keys(
-        &self,
-        shard: u16,
-        records: &BTreeMap<String, JobRecord>,
-        say: &mut impl FnMut(&str, String),
-    ) -> Result<(), StoreError> {
-        let mut meant: BTreeMap<String, i64> = BTreeMap::new();
-        for r in records.values().filter(|r| r.place == Place::Running && !r.key.is_empty()) {
-            *meant.entry(format!("{} {}", r.kind, r.key)).or_default() += 1;
-        }
-        let counted: BTreeMap<String, i64> = self.read(shard, "HGETALL", "running", &[]).await?;
-        if meant != counted {
-            say("running", format!("the counts by key say {counted:?}, the records say {meant:?}"));
-        }
+        look.note_running(shard, self.read(shard, "HGETALL", "running", &[]).await?);
         Ok(())
     }
 }

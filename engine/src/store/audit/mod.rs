@@ -3,9 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+mod again;
 mod holds;
 mod lists;
 mod locks;
+
+use again::Look;
 
 use super::{connect::Store, error::StoreError};
 use crate::model::{JobRecord, Place};
@@ -42,12 +45,12 @@ pub struct AuditProgress {
 /// Who is told how far the audit is.
 type Told<'a> = &'a (dyn Fn(AuditProgress) + Sync);
 
-/// How often findings are looked at again.
-const LOOKS_AGAIN: usize = 3;
+/// How often findings are looked at again at most, until all that is found is proven.
+const LOOKS_AGAIN: usize = 5;
 
 impl Store {
     /// Compares all records with all indexes. Reads everything (by SCAN, outside scripts), so on a store at work a job may
-    /// move between two reads: what is found is looked at again, and only what is found each time is told.
+    /// move between two reads: what is found is looked at again, and only what no change explains is told.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be reached.
@@ -60,54 +63,45 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the store cannot be reached.
     pub async fn audit_told(&self, told: &(dyn Fn(AuditProgress) + Sync)) -> Result<AuditReport, StoreError> {
-        let mut report = self.audit_once(told).await?;
+        let mut before = self.look(told).await?;
+        let mut findings = Vec::new();
         for _ in 0..LOOKS_AGAIN {
-            if report.findings.is_empty() {
+            if before.agrees() {
+                findings.clear();
                 break;
             }
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-            let before: BTreeSet<String> = report.findings.into_iter().map(|f| f.subject).collect();
-            report = self.audit_once(told).await?;
-            report.findings.retain(|f| before.contains(&f.subject));
+            let look = self.look(told).await?;
+            let (proven, is_all) = look.proven_since(&before);
+            (findings, before) = (proven, look);
+            if is_all {
+                break;
+            }
         }
-        Ok(report)
+        Ok(AuditReport { jobs: before.jobs, findings })
     }
 
-    async fn audit_once(&self, told: Told<'_>) -> Result<AuditReport, StoreError> {
-        let mut report = AuditReport::default();
+    async fn look(&self, told: Told<'_>) -> Result<Look, StoreError> {
+        let mut look = Look::default();
         let of = self.counts().await?.iter().map(|count| count.jobs).sum();
         for shard in 0..self.shards {
-            let before = report.jobs;
+            let before = look.jobs;
             let tell = |stage, jobs| told(AuditProgress { stage, jobs: before + jobs, of });
-            self.audit_shard(shard, &mut report, &tell).await?;
+            self.audit_shard(shard, &mut look, &tell).await?;
         }
-        Ok(report)
+        Ok(look)
     }
 
     async fn audit_shard(
         &self,
         shard: u16,
-        report: &mut AuditReport,
+        look: &mut Look,
         tell: &(dyn Fn(&'static str, u64) + Sync),
     ) -> Result<(), StoreError> {
         let records = self.all_records(shard, tell).await?;
         let many = records.len() as u64;
-        report.jobs += records.len() as u64;
-        let mut say =
-            |subject: &str, text: String| report.findings.push(AuditFinding { subject: subject.to_owned(), text });
-        let mut counted: BTreeMap<String, i64> = BTreeMap::new();
-        for r in records.values() {
-            *counted.entry(format!("{}|{}|{}", r.queue, r.kind, r.place)).or_default() += 1;
-            if !r.place.is_final() {
-                *counted.entry("live".to_owned()).or_default() += 1;
-            }
-        }
-        let mut held = self.counters(shard).await?;
-        held.retain(|field, _| field.contains('|') || field == "live");
-        held.retain(|_, n| *n != 0);
-        if held != counted {
-            say("counters", format!("the counters say {held:?}, the records say {counted:?}"));
-        }
+        look.note_records(shard, &records);
+        look.note_counters(shard, self.counters(shard).await?);
         for (place, key) in [
             (Place::Scheduled, "scheduled"),
             (Place::Blocked, "blocked"),
@@ -121,18 +115,18 @@ impl Store {
             let meant: BTreeSet<String> =
                 records.values().filter(|r| r.place == place).map(|r| r.id.to_string()).collect();
             for id in listed.symmetric_difference(&meant) {
-                say(
+                look.say(
                     id,
                     format!("its record says {:?}, the index `{key}` says otherwise", records.get(id).map(|r| r.place)),
                 );
             }
         }
         tell("lists", many);
-        self.audit_lists(shard, &records, &mut say).await?;
+        self.audit_lists(shard, &records, look).await?;
         tell("locks", many);
-        self.audit_locks(shard, &records, &mut say).await?;
+        self.audit_locks(shard, &records, look).await?;
         tell("holds", many);
-        self.audit_holds(shard, &records, &mut say).await
+        self.audit_holds(shard, &records, look).await
     }
 
     async fn all_records(
