@@ -11,6 +11,7 @@ use leasehold_targets::database::{BackupPlan, Database};
 use leasehold_targets::files::Files;
 use serde::{Deserialize, Serialize};
 
+use super::scratch::{self, STALE, Scratch};
 use crate::catalogue::{Ctx, failure};
 
 /// Why a backup was made.
@@ -132,12 +133,12 @@ impl Backups {
         (from, to): (u8, u8),
     ) -> Result<Copied, JobError> {
         let part = self.scratch(ctx).await?;
-        let plan = BackupPlan { dest: part.path.clone(), job: ctx.id().to_string() };
+        let plan = BackupPlan { dest: part.path().to_owned(), job: ctx.id().to_string() };
         let token = ctx.cancelled().clone();
         let facts = db.backup(&plan, ctx.stretch(from, to), token).await.map_err(failure)?;
         // The fence is part of the name: a worker that came back late cannot replace a newer one's file.
         let file = format!("{place}-{}.backup", ctx.fence());
-        let stored = self.files.put(&file, &part.path).await.map_err(failure)?;
+        let stored = self.files.put(&file, part.path()).await.map_err(failure)?;
         drop(part);
         let read_back = async {
             if stored.sha256 != facts.sha256 {
@@ -210,8 +211,8 @@ impl Backups {
             Some(path) => Ok(Held { path, scratch: None }),
             None => {
                 let scratch = self.scratch(ctx).await?;
-                self.files.get(file, &scratch.path).await.map_err(failure)?;
-                Ok(Held { path: scratch.path.clone(), scratch: Some(scratch) })
+                self.files.get(file, scratch.path()).await.map_err(failure)?;
+                Ok(Held { path: scratch.path().to_owned(), scratch: Some(scratch) })
             }
         }
     }
@@ -220,9 +221,16 @@ impl Backups {
         let failed = |error: std::io::Error| {
             JobError::transient("target_io", format!("the folder {}: {error}", self.scratch.display()))
         };
-        tokio::fs::create_dir_all(&self.scratch).await.map_err(failed)?;
-        let nonce = getrandom::u32().unwrap_or_default();
-        Ok(Scratch { path: self.scratch.join(format!("{}-{}-{nonce:08x}.part", ctx.id(), ctx.fence())) })
+        Scratch::new(&self.scratch, ctx).await.map_err(failed)
+    }
+
+    /// Removes copies that a lost attempt left half-written, on this machine and in the place of backups; how many.
+    ///
+    /// # Errors
+    /// A folder cannot be read, or the store does not say which jobs run.
+    pub async fn sweep_leftovers(&self) -> Result<u64, JobError> {
+        let removed = scratch::sweep(&self.scratch, &self.store).await?;
+        Ok(removed + self.files.sweep(STALE).await.map_err(failure)?)
     }
 }
 
@@ -259,18 +267,6 @@ pub(crate) struct Held {
 impl Held {
     pub(crate) fn path(&self) -> &Path {
         &self.path
-    }
-}
-
-/// A file that is being made; removed when this is dropped.
-struct Scratch {
-    path: PathBuf,
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // It is gone already when the operation that makes it failed and cleaned up.
-        let _ = std::fs::remove_file(&self.path);
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod backups;
 mod directory;
+mod scratch;
 pub(crate) mod telling;
 pub(crate) mod tickets;
 

@@ -9,6 +9,7 @@ mod boot;
 mod data_folder;
 mod error;
 mod keeping;
+mod leftovers;
 mod log;
 mod redis_child;
 mod redis_files;

@@ -22,7 +22,7 @@ use super::data_folder::DataFolder;
 use super::error::BootError;
 use super::keeping::{shelf, upkeep_options};
 use super::signals::Signals;
-use super::{admin_key, sender, start_limits};
+use super::{admin_key, leftovers, sender, start_limits};
 use crate::api::serve::serve;
 use crate::api::state::ApiState;
 use crate::config::Config;
@@ -168,6 +168,7 @@ impl Service {
                 other => BootError::Kinds(other),
             };
             self.worker = Some(Worker::start(&store, runner, worker).await.map_err(failed)?);
+            tokio::spawn(leftovers::sweep(catalogue.clone(), self.stop.clone()));
         }
         if let Some(listener) = listener {
             let state = ApiState::new(store, catalogue, config, meters, url_rules).with_shelf(shelf);

@@ -4,6 +4,7 @@
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
@@ -68,6 +69,8 @@ fn fill(part: &Path, source: &mut impl Read, needed: Option<u64>) -> Result<(u64
     };
     let mut options = std::fs::OpenOptions::new();
     let mut file = options.write(true).create_new(true).open(part).map_err(|error| failed("create", error))?;
+    // Says that somebody writes here, whatever the clock makes of its age. Where locks do not work, the age must do.
+    let _ = file.try_lock();
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 128 * 1024];
     let mut bytes = 0;
@@ -83,6 +86,14 @@ fn fill(part: &Path, source: &mut impl Read, needed: Option<u64>) -> Result<(u64
     }
     file.sync_all().map_err(|error| failed("flush", error))?;
     Ok((bytes, hex::encode(hash.finalize())))
+}
+
+/// Whether a file is what a broken write left behind: nobody writes to it, nor has since `older_than`. It blocks.
+pub(crate) fn is_leftover(path: &Path, older_than: Duration) -> bool {
+    let is_part = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PART));
+    let Some(file) = is_part.then(|| std::fs::File::open(path).ok()).flatten() else { return false };
+    let age = file.metadata().and_then(|facts| facts.modified()).ok().and_then(|at| at.elapsed().ok());
+    age.is_some_and(|age| age >= older_than) && !matches!(file.try_lock(), Err(std::fs::TryLockError::WouldBlock))
 }
 
 /// Makes the names in a folder durable. It blocks.
@@ -112,5 +123,39 @@ pub(crate) async fn blocking<T: Send + 'static>(
             Ok(panic) => std::panic::resume_unwind(panic),
             Err(_) => Err(TargetError::Cancelled { doing: "work on files".to_owned() }),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives its bytes out, and looks each time whether the file that they go to would be swept.
+    struct Watching<'a> {
+        folder: &'a Path,
+        left: usize,
+        seen: Vec<bool>,
+    }
+
+    impl Read for Watching<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let parts = std::fs::read_dir(self.folder)?.filter_map(Result::ok).map(|entry| entry.path());
+            self.seen.extend(parts.map(|part| is_leftover(&part, Duration::ZERO)));
+            let many = self.left.min(buffer.len()).min(10);
+            self.left -= many;
+            Ok(many)
+        }
+    }
+
+    #[test]
+    fn what_is_being_written_is_no_leftover_however_old_the_clock_makes_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut source = Watching { folder: folder.path(), left: 20, seen: Vec::new() };
+        write_whole(&folder.path().join("copy"), &mut source, None).expect("a copy");
+        assert_eq!(source.seen, [false, false, false]);
+        let part = folder.path().join(".part-lost");
+        std::fs::write(&part, b"half").expect("a file");
+        assert!(is_leftover(&part, Duration::ZERO) && !is_leftover(&part, Duration::from_secs(3600)));
+        assert!(!is_leftover(&folder.path().join("copy"), Duration::ZERO), "it is whole");
     }
 }

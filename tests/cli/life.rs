@@ -59,6 +59,23 @@ fn a_killed_private_redis_is_started_again_and_nothing_is_lost() {
 }
 
 #[test]
+fn what_a_killed_worker_left_half_written_is_removed_when_it_is_back() {
+    let lab = Lab::new();
+    let (mut up, url) = lab.up();
+    lab.tenant(&url);
+    let id = lab.insert(&url);
+    lab.job(&url, &id, |job| job["place"] == "succeeded");
+    up.signal(SIGKILL);
+    up.end();
+    let left = lab.data().join("scratch").join(format!("{id}-1-0000abcd.part"));
+    std::fs::create_dir_all(left.parent().unwrap()).unwrap();
+    std::fs::write(&left, "half a copy").unwrap();
+    let (mut up, _) = lab.up();
+    up.hear("removed what lost attempts left half-written");
+    assert!(!left.exists());
+}
+
+#[test]
 fn the_private_redis_ends_with_its_parent_even_when_that_is_killed() {
     let lab = Lab::new();
     let (mut up, _) = lab.up();

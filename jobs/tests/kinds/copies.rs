@@ -81,6 +81,44 @@ async fn backup_05_ac_115_a_worker_lost_during_a_backup_leaves_no_partial_record
 }
 
 #[tokio::test]
+async fn half_written_copies_are_removed_unless_their_attempt_runs() {
+    let mut estate = Estate::new().await;
+    let id = estate.submitted("data_center_backup", backup("dc-1")).await;
+    estate.stage.hold("backup");
+    estate.start_worker().await;
+    estate.stage.began.notified().await;
+    let fence = estate.until(&id, |view| view.record.place == Place::Running).await.record.fence;
+    let scratch = estate.path("scratch");
+    std::fs::create_dir_all(&scratch).unwrap();
+    let other = estate.lab.store.new_id(TENANT);
+    // What a running attempt makes stays, whatever its age, and so does what nobody can be asked about.
+    let stay = [format!("{id}-{fence}-0000abcd.part"), format!("{other}-1-0000abcd.part"), "notes.part".to_owned()];
+    let go = [format!("{id}-{}-0000abcd.part", fence - 1), format!("{id}-{}-0000abcd.part-journal", fence - 1)];
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(2 * 86_400);
+    for name in stay.iter().chain(&go) {
+        std::fs::write(scratch.join(name), "half").unwrap();
+    }
+    let running = std::fs::File::options().write(true).open(scratch.join(&stay[0])).unwrap();
+    running.set_modified(long_ago).unwrap();
+    let part = estate.path("backups").join(".part-lost");
+    std::fs::create_dir_all(part.parent().unwrap()).unwrap();
+    std::fs::write(&part, "half").unwrap();
+    let services = estate.catalogue.services().clone();
+    assert_eq!(services.backups().sweep_leftovers().await.unwrap(), 2);
+    assert!(stay.iter().all(|name| scratch.join(name).exists()) && part.exists());
+    assert!(!go.iter().any(|name| scratch.join(name).exists()));
+    // Days later nobody asks for them any more.
+    for path in [&scratch.join(&stay[1]), &part] {
+        std::fs::File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
+    }
+    assert_eq!(services.backups().sweep_leftovers().await.unwrap(), 2);
+    estate.stage.go_on.notify_one();
+    assert_eq!(estate.run(&id).await.record.place, Place::Succeeded);
+    assert_eq!(services.backups().sweep_leftovers().await.unwrap(), 1, "its attempt is over");
+    estate.finish().await;
+}
+
+#[tokio::test]
 async fn backup_01_names_and_descriptions_have_their_lengths() {
     let estate = Estate::new().await;
     for (name, description, accepted) in [

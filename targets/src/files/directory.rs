@@ -9,7 +9,7 @@ use async_trait::async_trait;
 
 use super::{FileFacts, Files, Stored};
 use crate::TargetError;
-use crate::folder::{PART, blocking, flush_folder, write_whole};
+use crate::folder::{blocking, flush_folder, is_leftover, write_whole};
 
 /// A directory that keeps files.
 pub(super) struct Directory {
@@ -165,11 +165,13 @@ impl Files for Directory {
         blocking(move || {
             let mut count = 0;
             walk(&root, &mut |path| {
-                let is_part = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PART));
-                let age = path.metadata().and_then(|facts| facts.modified()).ok().and_then(|at| at.elapsed().ok());
-                if is_part && age.is_none_or(|age| age >= older_than) {
-                    std::fs::remove_file(path).map_err(|error| TargetError::io("remove", path, error))?;
-                    count += 1;
+                if is_leftover(path, older_than) {
+                    match std::fs::remove_file(path) {
+                        Ok(()) => count += 1,
+                        // Others sweep here, too.
+                        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                        Err(error) => return Err(TargetError::io("remove", path, error)),
+                    }
                 }
                 Ok(())
             })?;

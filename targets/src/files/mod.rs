@@ -62,7 +62,7 @@ pub trait Files: Send + Sync {
     /// Removes `name`; says whether it was there.
     async fn delete(&self, name: &str) -> Result<bool, TargetError>;
 
-    /// Removes what broken writes left behind and is older than `older_than`; says how many.
+    /// Removes what broken writes left behind: what nobody writes to, nor has since `older_than`; says how many.
     async fn sweep(&self, older_than: std::time::Duration) -> Result<u64, TargetError>;
 }
 
