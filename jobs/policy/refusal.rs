@@ -8,133 +8,95 @@ use std::ops::{Deref, DerefMut};
 use chrono::{DateTime, FixedOffset};
 use serde::{Deserialize, Serialize};
 
-/// A stable reason, the `code` of the problem+json and the label of the metric.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "each code is explained by its title in `ErrorCode::row`")]
-pub enum ErrorCode {
+/// Makes the codes out of one table: each with its word, its HTTP status and its title.
+macro_rules! codes {
+    ($($name:ident: $word:literal, $status:literal, $title:literal,)+) => {
+        /// A stable reason, the `code` of the problem+json and the label of the metric.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum ErrorCode {
+            $(
+                #[doc = concat!($title, ".")]
+                #[serde(rename = $word)]
+                $name,
+            )+
+        }
+
+        impl ErrorCode {
+            /// All codes, in the order of their groups.
+            pub const ALL: [Self; [$($status),+].len()] = [$(Self::$name),+];
+
+            /// The word, the HTTP status and the title.
+            const fn row(self) -> (&'static str, u16, &'static str) {
+                match self {
+                    $(Self::$name => ($word, $status, $title),)+
+                }
+            }
+        }
+    };
+}
+
+codes! {
     // A rule of the business.
-    ForbiddenRole,
-    NotFormalTenant,
-    LeaseRestricted,
-    LeaseClosedRepurchase,
-    QuotaExceeded,
-    LetterRequired,
-    TimeNotAllowed,
-    MaintenanceWindow,
-    TooLateToCancel,
-    TooLateToEdit,
-    InvalidState,
-    CodeInvalid,
-    CodeExpired,
-    CodeLocked,
-    CodeUsed,
-    CodeTooSoon,
-    ConfirmationRequired,
-    FileTooLarge,
-    FileType,
-    TenancyNotSupported,
-    ResourceClassNotSupported,
-    TypeClosed,
-    MeterExhausted,
-    ResourceBusy,
-    AgreementRequired,
-    NotEntitled,
-    LifecycleEnded,
-    IdempotencyConflict,
+    ForbiddenRole: "forbidden_role", 403, "The actor's roles do not allow this",
+    NotFormalTenant: "not_formal_tenant", 403, "Only a formal tenant may do this",
+    LeaseRestricted: "lease_restricted", 403, "The lease has ended; this operation is closed",
+    LeaseClosedRepurchase: "lease_closed_repurchase", 403, "The environment is closed for good",
+    QuotaExceeded: "quota_exceeded", 429, "The quota of the period is used up",
+    LetterRequired: "letter_required", 403, "An authorization letter in force is required",
+    TimeNotAllowed: "time_not_allowed", 422, "The planned time is out of range",
+    MaintenanceWindow: "maintenance_window", 422, "The planned time is inside daily maintenance",
+    TooLateToCancel: "too_late_to_cancel", 409, "It is too late to cancel",
+    TooLateToEdit: "too_late_to_edit", 409, "It is too late to edit",
+    InvalidState: "invalid_state", 409, "The job's state does not allow this",
+    CodeInvalid: "code_invalid", 422, "The verification code is wrong or missing",
+    CodeExpired: "code_expired", 422, "The verification code has expired",
+    CodeLocked: "code_locked", 422, "Too many wrong tries; ask for a new code",
+    CodeUsed: "code_used", 422, "The verification code was used already",
+    CodeTooSoon: "code_too_soon", 429, "A code was sent a moment ago",
+    ConfirmationRequired: "confirmation_required", 422, "The second confirmation is missing",
+    FileTooLarge: "file_too_large", 413, "The file is too large",
+    FileType: "file_type", 422, "This type of file is not accepted",
+    TenancyNotSupported: "tenancy_not_supported", 422, "The environment's tenancy does not allow this",
+    ResourceClassNotSupported: "resource_class_not_supported", 422, "The environment's resource class does not allow this",
+    TypeClosed: "type_closed", 403, "This type of request is closed",
+    MeterExhausted: "meter_exhausted", 403, "The purchased volume is used up",
+    ResourceBusy: "resource_busy", 409, "Another operation holds the resource",
+    AgreementRequired: "agreement_required", 403, "The agreement was not accepted",
+    NotEntitled: "not_entitled", 403, "The contract does not cover this",
+    LifecycleEnded: "lifecycle_ended", 403, "The release is out of support",
+    IdempotencyConflict: "idempotency_conflict", 409, "The idempotency key was used with another request",
     // The request itself.
-    MalformedJson,
-    InvalidArgument,
-    UnknownField,
-    UnknownKind,
-    UnknownTenant,
-    UnknownDataCenter,
-    NotFound,
-    MethodNotAllowed,
-    UnsupportedMediaType,
-    PayloadTooLarge,
-    BodyTooSlow,
-    PreconditionFailed,
-    PreconditionRequired,
-    Conflict,
-    Gone,
+    MalformedJson: "malformed_json", 400, "The body is not valid JSON",
+    InvalidArgument: "invalid_argument", 422, "A value is not acceptable",
+    UnknownField: "unknown_field", 422, "A field is not known",
+    UnknownKind: "unknown_kind", 422, "There is no such kind of job",
+    UnknownTenant: "unknown_tenant", 422, "There is no such tenant",
+    UnknownDataCenter: "unknown_data_center", 404, "The tenant has no such data center",
+    NotFound: "not_found", 404, "There is no such thing",
+    MethodNotAllowed: "method_not_allowed", 405, "The method is not allowed here",
+    UnsupportedMediaType: "unsupported_media_type", 415, "The content type is not supported",
+    PayloadTooLarge: "payload_too_large", 413, "The request is too large",
+    BodyTooSlow: "body_too_slow", 408, "The request did not arrive in time",
+    PreconditionFailed: "precondition_failed", 412, "It was changed in the meantime",
+    PreconditionRequired: "precondition_required", 428, "If-Match is required",
+    Conflict: "conflict", 409, "It conflicts with what is there",
+    Gone: "gone", 410, "It is no longer kept",
     // Who asks.
-    Unauthorized,
-    Forbidden,
-    NotYourOwn,
-    NotAnApprover,
-    TooManyRequests,
+    Unauthorized: "unauthorized", 401, "A valid API key is required",
+    Forbidden: "forbidden", 403, "The API key does not allow this",
+    NotYourOwn: "not_your_own", 403, "Nobody approves what he asked for himself",
+    NotAnApprover: "not_an_approver", 403, "This person may not decide on it",
+    TooManyRequests: "too_many_requests", 429, "Too many requests",
     // The state of the program.
-    TooManyJobs,
-    TargetUnreachable,
-    StorageUnavailable,
-    ShuttingDown,
-    RequestTimeout,
-    Internal,
+    TooManyJobs: "too_many_jobs", 429, "There is no room for more jobs",
+    TargetUnreachable: "target_unreachable", 502, "The far end cannot be reached",
+    StorageUnavailable: "storage_unavailable", 503, "The store cannot be reached",
+    ShuttingDown: "shutting_down", 503, "The program is shutting down",
+    RequestTimeout: "request_timeout", 504, "The answer took too long",
+    Internal: "internal", 500, "Something went wrong here",
 }
 
 impl ErrorCode {
-    /// All codes, in the order of their groups.
-    pub const ALL: [Self; 54] = {
-        use ErrorCode::*;
-        [
-            ForbiddenRole,
-            NotFormalTenant,
-            LeaseRestricted,
-            LeaseClosedRepurchase,
-            QuotaExceeded,
-            LetterRequired,
-            TimeNotAllowed,
-            MaintenanceWindow,
-            TooLateToCancel,
-            TooLateToEdit,
-            InvalidState,
-            CodeInvalid,
-            CodeExpired,
-            CodeLocked,
-            CodeUsed,
-            CodeTooSoon,
-            ConfirmationRequired,
-            FileTooLarge,
-            FileType,
-            TenancyNotSupported,
-            ResourceClassNotSupported,
-            TypeClosed,
-            MeterExhausted,
-            ResourceBusy,
-            AgreementRequired,
-            NotEntitled,
-            LifecycleEnded,
-            IdempotencyConflict,
-            MalformedJson,
-            InvalidArgument,
-            UnknownField,
-            UnknownKind,
-            UnknownTenant,
-            UnknownDataCenter,
-            NotFound,
-            MethodNotAllowed,
-            UnsupportedMediaType,
-            PayloadTooLarge,
-            BodyTooSlow,
-            PreconditionFailed,
-            PreconditionRequired,
-            Conflict,
-            Gone,
-            Unauthorized,
-            Forbidden,
-            NotYourOwn,
-            NotAnApprover,
-            TooManyRequests,
-            TooManyJobs,
-            TargetUnreachable,
-            StorageUnavailable,
-            ShuttingDown,
-            RequestTimeout,
-            Internal,
-        ]
-    };
-
     /// The word on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -151,72 +113,6 @@ impl ErrorCode {
     #[must_use]
     pub const fn title(self) -> &'static str {
         self.row().2
-    }
-
-    /// The row of the table: word, HTTP status, title.
-    const fn row(self) -> (&'static str, u16, &'static str) {
-        match self {
-            Self::ForbiddenRole => ("forbidden_role", 403, "The actor's roles do not allow this"),
-            Self::NotFormalTenant => ("not_formal_tenant", 403, "Only a formal tenant may do this"),
-            Self::LeaseRestricted => ("lease_restricted", 403, "The lease has ended; this operation is closed"),
-            Self::LeaseClosedRepurchase => ("lease_closed_repurchase", 403, "The environment is closed for good"),
-            Self::QuotaExceeded => ("quota_exceeded", 429, "The quota of the period is used up"),
-            Self::LetterRequired => ("letter_required", 403, "An authorization letter in force is required"),
-            Self::TimeNotAllowed => ("time_not_allowed", 422, "The planned time is out of range"),
-            Self::MaintenanceWindow => ("maintenance_window", 422, "The planned time is inside daily maintenance"),
-            Self::TooLateToCancel => ("too_late_to_cancel", 409, "It is too late to cancel"),
-            Self::TooLateToEdit => ("too_late_to_edit", 409, "It is too late to edit"),
-            Self::InvalidState => ("invalid_state", 409, "The job's state does not allow this"),
-            Self::CodeInvalid => ("code_invalid", 422, "The verification code is wrong or missing"),
-            Self::CodeExpired => ("code_expired", 422, "The verification code has expired"),
-            Self::CodeLocked => ("code_locked", 422, "Too many wrong tries; ask for a new code"),
-            Self::CodeUsed => ("code_used", 422, "The verification code was used already"),
-            Self::CodeTooSoon => ("code_too_soon", 429, "A code was sent a moment ago"),
-            Self::ConfirmationRequired => ("confirmation_required", 422, "The second confirmation is missing"),
-            Self::FileTooLarge => ("file_too_large", 413, "The file is too large"),
-            Self::FileType => ("file_type", 422, "This type of file is not accepted"),
-            Self::TenancyNotSupported => {
-                ("tenancy_not_supported", 422, "The environment's tenancy does not allow this")
-            }
-            Self::ResourceClassNotSupported => {
-                ("resource_class_not_supported", 422, "The environment's resource class does not allow this")
-            }
-            Self::TypeClosed => ("type_closed", 403, "This type of request is closed"),
-            Self::MeterExhausted => ("meter_exhausted", 403, "The purchased volume is used up"),
-            Self::ResourceBusy => ("resource_busy", 409, "Another operation holds the resource"),
-            Self::AgreementRequired => ("agreement_required", 403, "The agreement was not accepted"),
-            Self::NotEntitled => ("not_entitled", 403, "The contract does not cover this"),
-            Self::LifecycleEnded => ("lifecycle_ended", 403, "The release is out of support"),
-            Self::IdempotencyConflict => {
-                ("idempotency_conflict", 409, "The idempotency key was used with another request")
-            }
-            Self::MalformedJson => ("malformed_json", 400, "The body is not valid JSON"),
-            Self::InvalidArgument => ("invalid_argument", 422, "A value is not acceptable"),
-            Self::UnknownField => ("unknown_field", 422, "A field is not known"),
-            Self::UnknownKind => ("unknown_kind", 422, "There is no such kind of job"),
-            Self::UnknownTenant => ("unknown_tenant", 422, "There is no such tenant"),
-            Self::UnknownDataCenter => ("unknown_data_center", 404, "The tenant has no such data center"),
-            Self::NotFound => ("not_found", 404, "There is no such thing"),
-            Self::MethodNotAllowed => ("method_not_allowed", 405, "The method is not allowed here"),
-            Self::UnsupportedMediaType => ("unsupported_media_type", 415, "The content type is not supported"),
-            Self::PayloadTooLarge => ("payload_too_large", 413, "The request is too large"),
-            Self::BodyTooSlow => ("body_too_slow", 408, "The request did not arrive in time"),
-            Self::PreconditionFailed => ("precondition_failed", 412, "It was changed in the meantime"),
-            Self::PreconditionRequired => ("precondition_required", 428, "If-Match is required"),
-            Self::Conflict => ("conflict", 409, "It conflicts with what is there"),
-            Self::Gone => ("gone", 410, "It is no longer kept"),
-            Self::Unauthorized => ("unauthorized", 401, "A valid API key is required"),
-            Self::Forbidden => ("forbidden", 403, "The API key does not allow this"),
-            Self::NotYourOwn => ("not_your_own", 403, "Nobody approves what he asked for himself"),
-            Self::NotAnApprover => ("not_an_approver", 403, "This person may not decide on it"),
-            Self::TooManyRequests => ("too_many_requests", 429, "Too many requests"),
-            Self::TooManyJobs => ("too_many_jobs", 429, "There is no room for more jobs"),
-            Self::TargetUnreachable => ("target_unreachable", 502, "The far end cannot be reached"),
-            Self::StorageUnavailable => ("storage_unavailable", 503, "The store cannot be reached"),
-            Self::ShuttingDown => ("shutting_down", 503, "The program is shutting down"),
-            Self::RequestTimeout => ("request_timeout", 504, "The answer took too long"),
-            Self::Internal => ("internal", 500, "Something went wrong here"),
-        }
     }
 }
 
