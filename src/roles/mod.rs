@@ -16,6 +16,7 @@ mod redis_files;
 mod redis_pulse;
 mod sender;
 mod service;
+mod settings;
 mod signals;
 mod start_limits;
 
@@ -25,8 +26,8 @@ pub use error::BootError;
 pub use log::init as init_log;
 pub use redis_child::{RedisChild, RedisOptions};
 pub use redis_files::find_program;
-pub(crate) use service::catalogue;
 pub use service::{Parts, Service, ServiceOptions};
+pub(crate) use settings::catalogue;
 pub use signals::Signals;
 
 /// The file in the data folder that holds the first key.
