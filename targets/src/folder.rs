@@ -128,6 +128,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::expect_used, reason = "a test may panic")]
     use super::*;
 
     /// Gives its bytes out, and looks each time whether the file that they go to would be swept.
