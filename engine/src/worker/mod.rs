@@ -163,6 +163,15 @@ impl Worker {
         }
     }
 
+    /// Ends as a killed process does: what runs is not handed back. On return nothing of it speaks to the store any more, so that a
+    /// test may move the clock and need not fear a renewal or a claim that was on its way.
+    #[cfg(feature = "testing")]
+    pub async fn vanish(mut self) {
+        self.stop(leases::Why::Lost);
+        self.stop_claiming.cancel();
+        self.end().await;
+    }
+
     async fn empty(&self) {
         for lane in &self.lanes {
             lane.empty().await;

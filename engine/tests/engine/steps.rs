@@ -35,7 +35,7 @@ async fn lose_a_worker_inside_once(lab: &Lab, puppet: &Arc<Puppet>) -> leasehold
         }
     };
     tokio::time::timeout(Duration::from_secs(20), inside).await.expect("it comes to its effect");
-    drop(worker);
+    worker.vanish().await;
     lab.at(lease + 1);
     assert_eq!(lab.store.rescue(0, 10).await.unwrap(), std::slice::from_ref(&id));
     id

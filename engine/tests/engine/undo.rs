@@ -180,7 +180,7 @@ async fn a_crash_in_the_middle_goes_on_where_it_was() {
     let id = enqueue(&lab).await;
     let lost = lab.quick_worker(actor.clone()).await;
     stage.hangs.notified().await;
-    drop(lost);
+    lost.vanish().await;
     lab.at(20_000);
     assert_eq!(lab.store.rescue(0, 10).await.unwrap(), std::slice::from_ref(&id));
     let worker = lab.quick_worker(actor).await;
@@ -232,7 +232,7 @@ async fn a_job_whose_last_worker_was_lost_takes_back_what_it_did() {
     let id = lab.enqueue(job).await;
     let lost = lab.quick_worker(actor.clone()).await;
     begun.notified().await;
-    drop(lost);
+    lost.vanish().await;
     lab.at(20_000);
     lab.store.rescue(0, 10).await.unwrap();
     assert_eq!(lab.place(&id).await, Place::Ready, "to undo");

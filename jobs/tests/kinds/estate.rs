@@ -202,7 +202,7 @@ impl Estate {
 
     /// Loses the first worker: nobody renews its leases any more. Its jobs are taken back a minute later.
     pub(crate) async fn lose_first_worker(&mut self) {
-        drop(self.workers.remove(0));
+        self.workers.remove(0).vanish().await;
         self.lab.store.set_time(self.lab.store.now().await.unwrap() + 60_000);
         leasehold_engine::upkeep::rescue(&self.lab.store).await.unwrap();
     }
