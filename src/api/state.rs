@@ -49,6 +49,7 @@ struct Shared {
     url_rules: UrlRules,
     endpoints: Directory,
     hub: Arc<Hub>,
+    /// The hub hears hints for as long as this is held.
     _changes: Changes,
     memory: Mutex<Option<(Instant, Memory)>>,
     used_keys: Mutex<HashMap<String, UnixMs>>,
@@ -188,8 +189,7 @@ impl ApiState {
         &self.stop
     }
 
-    /// Hints that jobs changed.
-    #[must_use]
+    /// Tells streams of news of their jobs.
     pub(super) fn hub(&self) -> &Arc<Hub> {
         &self.shared.hub
     }

@@ -35,9 +35,7 @@ pub(super) struct WebhookRequest {
     /// Where to: https; private addresses only where the configuration allows them.
     #[schema(example = "https://example.com/hooks", max_length = 2048)]
     url: String,
-    /// `job.succeeded`, `job.*` or `*`; left out: `job.*`. Events: job.accepted, job.scheduled, job.blocked, job.started,
-    /// job.progress, job.retrying, job.waiting, job.succeeded, job.failed, job.cancelled, job.unknown, job.edited,
-    /// job.rescued, job.released, job.cancelling, job.revived, job.resolved, job.signalled, job.undoing.
+    /// `job.succeeded`, `job.*` or `*`; left out: `job.*`. The events are those under `webhooks` in this document.
     #[serde(default)]
     #[schema(value_type = Vec<String>)]
     events: Vec<EventPattern>,

@@ -109,6 +109,18 @@ impl Lab {
         }
     }
 
+    /// Looks whenever the store tells of a change, until it is so, at most for `patience`; whether it came to be.
+    pub async fn comes_to_be(&self, patience: Duration, is_so: impl AsyncFn() -> bool) -> bool {
+        let changes = self.store.changes(true);
+        let mut hints = changes.listen();
+        let wait = async {
+            while !is_so().await {
+                let _ = tokio::time::timeout(Duration::from_millis(100), hints.recv()).await;
+            }
+        };
+        tokio::time::timeout(patience, wait).await.is_ok()
+    }
+
     /// Audits, and complains of jobs that are left in `ready` or `running`.
     pub async fn finish(mut self) {
         self.finished = true;

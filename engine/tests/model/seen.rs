@@ -149,6 +149,7 @@ macro_rules! same {
         }
     )*};
 }
+pub(crate) use same;
 
 fn compare_fields(job: &Job, record: &JobRecord, hold: &str) -> Result<(), String> {
     let lost = job.error == "lost" && record.error.starts_with(b"{\"code\":\"worker_lost\"");

@@ -5,6 +5,7 @@ use leasehold_engine::model::Schedule;
 use crate::{
     claims::Complaint,
     model::{Model, NEVER},
+    seen::same,
     send::Far,
     verbs::TENANTS,
 };
@@ -16,15 +17,6 @@ pub(crate) async fn compare(far: &Far, model: &Model) -> Complaint {
         compare_schedule(model, of, seen.as_ref())?;
     }
     Ok(())
-}
-
-macro_rules! same {
-    ($($what:literal: $meant:expr, $is:expr;)*) => {$(
-        match ($meant, $is) {
-            (meant, is) if meant != is => return Err(format!("{} should be {meant:?}, and is {is:?}", $what)),
-            _ => {}
-        }
-    )*};
 }
 
 pub(crate) fn compare_schedule(model: &Model, of: usize, seen: Option<&Schedule>) -> Complaint {

@@ -26,7 +26,7 @@ use super::stage::{Stage, Staged};
 
 pub(crate) const TENANT: &str = "t-001";
 /// Nothing that is waited for takes longer.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Estate {
     pub(crate) lab: Lab,
@@ -251,17 +251,12 @@ impl Estate {
 
     /// Waits until no job is ready or running.
     pub(crate) async fn idle(&self) {
-        let rest = async {
-            loop {
-                let counts = self.lab.store.counts().await.unwrap();
-                let busy = |place| counts.iter().any(|count| count.place == place && count.jobs > 0);
-                if !busy(Place::Ready) && !busy(Place::Running) {
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
+        let rests = async || {
+            let counts = self.lab.store.counts().await.unwrap();
+            let busy = |place| counts.iter().any(|count| count.place == place && count.jobs > 0);
+            !busy(Place::Ready) && !busy(Place::Running)
         };
-        tokio::time::timeout(PATIENCE, rest).await.expect("the estate comes to rest");
+        assert!(self.lab.comes_to_be(PATIENCE, rests).await, "the estate does not come to rest");
     }
 
     /// The notices of a way (`email`, `sms`, `im`), as their files' text.

@@ -9,10 +9,9 @@ use leasehold_targets::script::{Dialect, Script};
 use leasehold_targets::testing::FaultPoint;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-use crate::estate::{Estate, TENANT, error, result, shanghai};
+use crate::estate::{Estate, PATIENCE, TENANT, error, result, shanghai};
 
 const THREE: &str = "INSERT INTO led VALUES (1, 'a');\nINSERT INTO led VALUES (2, 'b');\nUPDATE led SET why = 'c';";
 
@@ -223,13 +222,8 @@ async fn notify_20_a_mailbox_that_is_down_does_not_fail_the_update() {
     std::fs::remove_file(estate.path("mailbox")).unwrap();
     let now = estate.lab.store.now().await.unwrap();
     estate.lab.store.set_time(now + 60_000);
-    let sent = || async { (estate.mailed().len(), estate.messaged().len()) };
-    let all = tokio::time::timeout(Duration::from_secs(20), async {
-        while sent().await != (2, 3) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    });
-    all.await.expect("the notices to be sent once the mailbox is mended");
+    let sent = async || (estate.mailed().len(), estate.messaged().len()) == (2, 3);
+    assert!(estate.lab.comes_to_be(PATIENCE, sent).await, "the notices are not sent once the mailbox is mended");
     estate.finish().await;
 }
 

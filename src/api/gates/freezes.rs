@@ -76,7 +76,7 @@ pub(in crate::api) async fn show_freeze(
 }
 
 /// Puts a freeze there, instead of an earlier one of its id. Starts from the answer on obey it; what runs goes on.
-#[utoipa::path(put, path = "/v1/freezes/{id}", tag = "gates", request_body = FreezeRequest, 
+#[utoipa::path(put, path = "/v1/freezes/{id}", tag = "gates", request_body = FreezeRequest,
     params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "`*`: only when there is one."),
         ("If-None-Match" = Option<String>, Header, description = "`*`: only when there is none.")),
     responses((status = 200, body = FreezeView)))]
